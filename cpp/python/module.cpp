@@ -1,0 +1,33 @@
+// Table of contents of nncodec._core.
+#include "base/dispatch.hpp"
+#include "base/error.hpp"
+#include "python/convert.hpp"
+
+namespace nncodec::python {
+namespace {
+
+void register_errors() {
+    // The Python classes live in nncodec/errors.py; this is the one place where engine errors become them.
+    py::register_exception_translator([](std::exception_ptr failure) {
+        try {
+            if (failure) std::rethrow_exception(failure);
+        } catch (const DecodeError& error) {
+            const py::object type = py::module_::import("nncodec.errors").attr("DecodeError");
+            PyErr_SetString(type.ptr(), error.what());
+        } catch (const ArgumentError& error) {
+            PyErr_SetString(PyExc_ValueError, error.what());
+        }
+    });
+}
+
+}  // namespace
+}  // namespace nncodec::python
+
+PYBIND11_MODULE(_core, m, pybind11::mod_gil_not_used()) {
+    using namespace nncodec::python;
+    m.doc() = "The C++ engine of nncodec: kernels and chunk coders. Private; the public names are in nncodec.";
+    m.attr("__version__") = NNCODEC_VERSION;
+    register_errors();
+    nncodec::active_isa();  // a bad NNCODEC_FORCE_ISA fails here, at import, and nowhere later
+    register_base(m);
+}
