@@ -1,0 +1,33 @@
+#include "codecs/chunk_decoder.hpp"
+
+#include <mutex>
+#include <new>
+
+#include "base/crc32c.hpp"
+#include "base/parallel.hpp"
+
+namespace nncodec {
+
+ChunkFailure decode_chunks(std::span<const ChunkJob> jobs, std::size_t threads) {
+    std::mutex mutex;
+    ChunkFailure failure;
+    const auto report = [&](std::size_t job, std::string cause) {
+        const std::lock_guard lock(mutex);
+        if (job < failure.job) failure = {job, std::move(cause)};
+    };
+    parallel_for(jobs.size(), threads, [&](std::size_t i) {
+        const ChunkJob& job = jobs[i];
+        if (crc32c(job.payload, job.crc_seed) != job.crc) {
+            report(i, "checksum of chunk " + std::to_string(job.chunk) + " is wrong: the data is damaged");
+            return;
+        }
+        try {
+            job.decoder->decode(job.chunk, job.payload, job.out);
+        } catch (const DecodeError& error) {
+            report(i, "chunk " + std::to_string(job.chunk) + ": " + error.what());
+        }
+    });
+    return failure;
+}
+
+}  // namespace nncodec

@@ -1,0 +1,45 @@
+// What every codec gives the container: one immutable object per record that decodes any of its chunks alone.
+//
+// A codec's subclass parses and checks the record's model in its constructor (DecodeError when it is bad), then
+// decode() may run on many threads at once.
+#pragma once
+
+#include <cstdint>
+#include <span>
+
+#include "base/bytes.hpp"
+
+namespace nncodec {
+
+class ChunkDecoder {
+  public:
+    ChunkDecoder() = default;
+    ChunkDecoder(const ChunkDecoder&) = delete;
+    ChunkDecoder& operator=(const ChunkDecoder&) = delete;
+    virtual ~ChunkDecoder() = default;
+
+    // Fills `out`, whose size is the chunk's decoded size in bytes (the caller has checked it against the
+    // descriptor). `payload` is untrusted although its checksum was right: throws DecodeError, never reads or writes
+    // outside, and consumes the payload to its last byte.
+    virtual void decode(std::size_t chunk, ByteView payload, std::span<std::uint8_t> out) const = 0;
+};
+
+// One chunk to decode. The checksum runs over the payload, seeded with `crc_seed`.
+struct ChunkJob {
+    const ChunkDecoder* decoder = nullptr;
+    std::size_t chunk = 0;
+    ByteView payload;
+    std::uint32_t crc_seed = 0;
+    std::uint32_t crc = 0;
+    std::span<std::uint8_t> out;
+};
+
+struct ChunkFailure {
+    std::size_t job = SIZE_MAX;  // SIZE_MAX: none failed
+    std::string cause;
+};
+
+// Checks and decodes all jobs on up to `threads` threads (0: all cores). Reports the failure of the lowest job.
+ChunkFailure decode_chunks(std::span<const ChunkJob> jobs, std::size_t threads);
+
+}  // namespace nncodec

@@ -1,0 +1,133 @@
+"""What a codec is: an options object that encodes parts, and a decoder per record.
+
+A codec module holds one frozen dataclass (its options) derived from :class:`Codec`, and registers it. Nothing outside
+the module knows its payload. ``docs/format.md`` lists the ids.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nncodec._core import ChunkDecoder
+
+__all__ = ["CODECS", "Codec", "Encoded", "LossyCodec", "Part", "Setting", "Trial", "codec_by_id", "register"]
+
+# Chunks hold about this many elements; a codec rounds it to whole rows of its own view of the tensor.
+CHUNK_ELEMENTS = 1 << 18
+
+
+@dataclass(frozen=True)
+class Part:
+    """What one record stores: one tensor, or several small ones of the same element type end to end.
+
+    Attributes
+    ----------
+    dtype : int
+        Element type code (docs/format.md).
+    shapes : tuple of tuple of int
+        Shape of each tensor of the part; their elements follow each other in ``data``.
+    data : numpy.ndarray
+        The raw bytes, uint8, C-contiguous, one dimension; a view of the caller's memory, never written to.
+    names : tuple of str
+        For error messages only.
+    """
+
+    dtype: int
+    shapes: tuple[tuple[int, ...], ...]
+    data: NDArray[np.uint8]
+    names: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """A part's payload: the model that all chunks share, and the chunks, each decodable alone.
+
+    There are exactly ``ceil(n / chunk_elements)`` chunks for n elements (none for n = 0); chunk i holds elements
+    ``i * chunk_elements`` up to ``(i + 1) * chunk_elements``.
+    """
+
+    chunk_elements: int
+    model: bytes
+    chunks: Sequence[bytes]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """How coarsely to code one part: quantiser step, and weights of its squared error (None: all 1)."""
+
+    step: float
+    importance: NDArray[np.float32] | None = None
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What a setting would give: bits (payload, model included) and the weighted squared error."""
+
+    bits: float
+    squared_error: float
+
+
+class Codec(ABC):
+    """Base of every codec; subclasses are frozen dataclasses of options."""
+
+    name: ClassVar[str]
+    id: ClassVar[int]
+    version: ClassVar[int] = 1
+    lossy: ClassVar[bool] = False
+
+    @abstractmethod
+    def encode(self, parts: Sequence[Part], settings: Sequence[Setting] | None, threads: int) -> list[Encoded]:
+        """Encode parts, in parallel over parts and chunks. The bytes do not depend on ``threads``.
+
+        ``settings`` has one entry per part for a lossy codec and is None for a lossless one.
+        """
+
+    @classmethod
+    @abstractmethod
+    def decoder(
+        cls, version: int, dtype: int, shapes: tuple[tuple[int, ...], ...], chunk_elements: int, model: bytes
+    ) -> ChunkDecoder:
+        """A decoder for one record. Raises DecodeError when the model is bad, VersionError when it is too new."""
+
+    @classmethod
+    def describe(cls, version: int, model: bytes) -> dict[str, Any]:
+        """What ``info`` shows of a record's model: options as written by the encoder."""
+        return {}
+
+
+class LossyCodec(Codec):
+    """A codec that trades error for size through a quantiser step."""
+
+    lossy: ClassVar[bool] = True
+
+    def supports(self, dtype: int, shape: tuple[int, ...]) -> bool:
+        """Whether this codec may take such a tensor (floats only, as a rule); others go to ``lossless``."""
+        return True
+
+    @abstractmethod
+    def trial(self, parts: Sequence[Part], settings: Sequence[Setting], threads: int) -> list[Trial]:
+        """Size and error that these settings would give, without making the bytes. Used to meet budgets."""
+
+
+CODECS: dict[str, type[Codec]] = {}
+_BY_ID: dict[int, type[Codec]] = {}
+
+
+def register(codec: type[Codec]) -> type[Codec]:
+    """Class decorator: make a codec known by name and by id."""
+    if codec.name in CODECS or codec.id in _BY_ID:
+        raise ValueError(f"codec {codec.name!r} (id {codec.id}) is registered twice")
+    CODECS[codec.name] = codec
+    _BY_ID[codec.id] = codec
+    return codec
+
+
+def codec_by_id(codec_id: int) -> type[Codec] | None:
+    """The codec with this id, or None."""
+    return _BY_ID.get(codec_id)
