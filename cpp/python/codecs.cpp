@@ -1,4 +1,5 @@
 #include "codecs/chunk_decoder.hpp"
+#include "codecs/stored.hpp"
 
 #include "python/convert.hpp"
 
@@ -33,6 +34,9 @@ py::object decode_jobs(const py::sequence& jobs, std::size_t threads) {
 
 void register_codecs(py::module_& m) {
     py::class_<ChunkDecoder>(m, "ChunkDecoder", "Decodes the chunks of one record, each alone.");
+    m.def(
+        "stored_decoder", []() -> std::unique_ptr<ChunkDecoder> { return std::make_unique<StoredDecoder>(); },
+        "Decoder of codec 0: a payload is the elements themselves.");
     m.def("decode_chunks", &decode_jobs, "jobs"_a, "threads"_a = 0,
           "Check and decode chunks in parallel. Returns None, or (index of the first bad job, cause).");
 }

@@ -7,19 +7,33 @@ the module knows its payload. ``docs/format.md`` lists the ids.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nncodec._core import ChunkDecoder
+from nncodec._core import ChunkDecoder, hardware_threads
 
-__all__ = ["CODECS", "Codec", "Encoded", "LossyCodec", "Part", "Setting", "Trial", "codec_by_id", "register"]
+__all__ = [
+    "CODECS",
+    "Codec",
+    "Encoded",
+    "LossyCodec",
+    "Part",
+    "Setting",
+    "Trial",
+    "chunk_count",
+    "codec_by_id",
+    "in_windows",
+    "register",
+]
 
 # Chunks hold about this many elements; a codec rounds it to whole rows of its own view of the tensor.
 CHUNK_ELEMENTS = 1 << 18
+# No codec holds the payloads of more raw bytes than this at a time (or of one chunk per thread, if that is more).
+WINDOW_BYTES = 16 << 20
 
 
 @dataclass(frozen=True)
@@ -50,11 +64,15 @@ class Encoded:
 
     There are exactly ``ceil(n / chunk_elements)`` chunks for n elements (none for n = 0); chunk i holds elements
     ``i * chunk_elements`` up to ``(i + 1) * chunk_elements``.
+
+    ``chunks`` is consumed once, in order, and each chunk is written before the next is asked for. A list will do for
+    parts below ``WINDOW_BYTES``; for larger ones it should be a generator, see :func:`in_windows`, so that a tensor
+    of any size is encoded in bounded memory.
     """
 
     chunk_elements: int
     model: bytes
-    chunks: Sequence[bytes]
+    chunks: Iterable[bytes | memoryview]
 
 
 @dataclass(frozen=True)
@@ -82,8 +100,14 @@ class Codec(ABC):
     lossy: ClassVar[bool] = False
 
     @abstractmethod
-    def encode(self, parts: Sequence[Part], settings: Sequence[Setting] | None, threads: int) -> list[Encoded]:
+    def encode(
+        self, parts: Sequence[Part], settings: Sequence[Setting] | None, threads: int
+    ) -> list[Encoded]:
         """Encode parts, in parallel over parts and chunks. The bytes do not depend on ``threads``.
+
+        The container calls this with a batch: many parts that hold about ``WINDOW_BYTES`` together, or one part of
+        any size, whose ``Encoded.chunks`` should then be lazy. It consumes the chunks of the first result, then
+        those of the second, and so on. ``threads`` 0 means all cores.
 
         ``settings`` has one entry per part for a lossy codec and is None for a lossless one.
         """
@@ -113,6 +137,24 @@ class LossyCodec(Codec):
     @abstractmethod
     def trial(self, parts: Sequence[Part], settings: Sequence[Setting], threads: int) -> list[Trial]:
         """Size and error that these settings would give, without making the bytes. Used to meet budgets."""
+
+
+def chunk_count(elements: int, chunk_elements: int) -> int:
+    """How many chunks ``elements`` make."""
+    return -(-elements // chunk_elements)
+
+
+def in_windows(
+    chunks: int, chunk_bytes: int, threads: int, encode: Callable[[int, int], Sequence[bytes]]
+) -> Iterator[bytes]:
+    """Chunks 0 to ``chunks``, made by ``encode(first, end)`` for one window of consecutive chunks after the other.
+
+    ``chunk_bytes`` is the raw size of a chunk; a window has enough chunks for ``threads`` threads, and about
+    ``WINDOW_BYTES`` otherwise. ``encode`` codes its chunks in parallel.
+    """
+    window = max(threads or hardware_threads(), WINDOW_BYTES // max(1, chunk_bytes), 1)
+    for first in range(0, chunks, window):
+        yield from encode(first, min(first + window, chunks))
 
 
 CODECS: dict[str, type[Codec]] = {}
