@@ -30,5 +30,6 @@ PYBIND11_MODULE(_core, m, pybind11::mod_gil_not_used()) {
     register_errors();
     nncodec::active_isa();  // a bad NNCODEC_FORCE_ISA fails here, at import, and nowhere later
     register_base(m);
+    register_entropy(m);
     register_codecs(m);
 }

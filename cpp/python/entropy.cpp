@@ -1,0 +1,38 @@
+#include "entropy/adaptive_bytes.hpp"
+#include "python/convert.hpp"
+
+namespace nncodec::python {
+namespace {
+
+void register_adaptive(py::module_& m) {
+    m.def(
+        "adaptive_encode_bytes",
+        [](const py::object& values) {
+            const BufferView view(values, "values");
+            Bytes out;
+            {
+                const py::gil_scoped_release nogil;
+                adaptive::encode_bytes(view.bytes(), out);
+            }
+            return to_bytes(out);
+        },
+        "values"_a, "Code a buffer's bytes with adaptive models and no header.");
+    m.def(
+        "adaptive_decode_bytes",
+        [](const py::object& stream, const py::object& out) {
+            const BufferView from(stream, "stream");
+            const BufferView to(out, "out", true);
+            const py::gil_scoped_release nogil;
+            adaptive::decode_bytes(from.bytes(), to.writable_bytes());
+        },
+        "stream"_a, "out"_a,
+        "Fill a writable buffer from a stream that adaptive_encode_bytes made of as many bytes.");
+}
+
+}  // namespace
+
+void register_entropy(py::module_& m) {
+    register_adaptive(m);
+}
+
+}  // namespace nncodec::python
