@@ -8,6 +8,7 @@ from typing import ClassVar
 
 from nncodec._core import ChunkDecoder, stored_decoder
 from nncodec.codecs.base import Codec, Encoded, Part, Setting, register
+from nncodec.dtypes import item_size
 from nncodec.errors import DecodeError, VersionError
 
 __all__ = ["Stored"]
@@ -45,5 +46,5 @@ class Stored(Codec):
 
 def _cut(part: Part) -> Encoded:
     step = _CHUNK_ELEMENTS * item_size(part.dtype)
-    raw = memoryview(part.data)
+    raw = part.data.data  # a memoryview
     return Encoded(_CHUNK_ELEMENTS, b"", (raw[at : at + step] for at in range(0, len(raw), step)))
