@@ -1,0 +1,91 @@
+// Turns a fuzzer's bytes into arguments: numbers, arrays, and damage to a valid stream.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+
+#include "base/bytes.hpp"
+#include "base/error.hpp"
+
+namespace nncodec::fuzz {
+
+// Unlike assert, never compiled out.
+#define FUZZ_CHECK(condition)                                                            \
+    do {                                                                                 \
+        if (!(condition)) {                                                              \
+            std::fprintf(stderr, "%s:%d: failed: %s\n", __FILE__, __LINE__, #condition); \
+            std::terminate();                                                            \
+        }                                                                                \
+    } while (false)
+
+class Input {
+  public:
+    Input(const std::uint8_t* data, std::size_t size) noexcept : data_(data, size) {}
+
+    std::size_t left() const noexcept { return data_.size(); }
+
+    // Zero once the input is used up.
+    template <typename T = std::uint8_t>
+    T take() noexcept {
+        T value = 0;
+        const std::size_t n = std::min(sizeof value, data_.size());
+        std::memcpy(&value, data_.data(), n);
+        data_ = data_.subspan(n);
+        return value;
+    }
+
+    // In [low, high].
+    std::size_t between(std::size_t low, std::size_t high) noexcept {
+        return low + static_cast<std::size_t>(take<std::uint32_t>()) % (high - low + 1);
+    }
+
+    ByteView bytes(std::size_t n) noexcept {
+        const ByteView view = data_.first(std::min(n, data_.size()));
+        data_ = data_.subspan(view.size());
+        return view;
+    }
+
+    ByteView rest() noexcept { return bytes(data_.size()); }
+
+  private:
+    ByteView data_;
+};
+
+// Damages a valid stream as the input says: flips, cuts, insertions, deletions.
+inline void damage(Bytes& stream, Input& input) {
+    for (unsigned edits = input.take() % 4U + 1; edits-- > 0;) {
+        const std::size_t at = input.between(0, stream.size());
+        const auto here = stream.begin() + static_cast<std::ptrdiff_t>(at);
+        switch (input.take() % 5U) {
+            case 0:
+                stream.resize(at);
+                break;
+            case 1:
+                stream.insert(here, input.take());
+                break;
+            case 2:
+                if (here != stream.end()) stream.erase(here);
+                break;
+            case 3:
+                if (here != stream.end()) *here = input.take();
+                break;
+            default:
+                if (here != stream.end()) *here ^= static_cast<std::uint8_t>(1U << (input.take() % 8U));
+        }
+    }
+}
+
+// Whether `decode` accepts its input; DecodeError is the only way to refuse.
+template <typename Decode>
+bool accepts(Decode&& decode) {
+    try {
+        decode();
+        return true;
+    } catch (const DecodeError&) {
+        return false;
+    }
+}
+
+}  // namespace nncodec::fuzz
