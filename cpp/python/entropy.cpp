@@ -2,6 +2,9 @@
 #include "python/convert.hpp"
 
 namespace nncodec::python {
+
+void register_rans(py::module_& m);  // entropy_rans.cpp
+
 namespace {
 
 void register_adaptive(py::module_& m) {
@@ -33,6 +36,7 @@ void register_adaptive(py::module_& m) {
 
 void register_entropy(py::module_& m) {
     register_adaptive(m);
+    register_rans(m);
 }
 
 }  // namespace nncodec::python
