@@ -6,6 +6,12 @@
 namespace nncodec::python {
 
 void register_base(py::module_& m) {
+#if defined(__clang__)
+    m.attr("compiler") = "clang " __clang_version__;
+#else
+    m.attr("compiler") = "gcc " __VERSION__;
+#endif
+
     m.def(
         "crc32c",
         [](const py::object& data, std::uint32_t seed) {
@@ -15,7 +21,9 @@ void register_base(py::module_& m) {
         },
         "data"_a, "seed"_a = 0, "CRC-32C of a buffer; `seed` is the CRC of what came before it.");
 
-    m.def("isa", [] { return std::string(isa_name(active_isa())); }, "The instruction set that the kernels use.");
+    m.def(
+        "isa", [] { return std::string(isa_name(active_isa())); },
+        "The instruction set that the kernels use.");
     m.def(
         "supported_isas",
         [] {

@@ -15,4 +15,4 @@ for _module in iter_modules(__path__):
         import_module(f"{__name__}.{_module.name}")
 for _codec in CODECS.values():
     globals()[_codec.__name__] = _codec
-    __all__ += [_codec.__name__]  # noqa: PLE0604
+    __all__ += [_codec.__name__]
