@@ -1,6 +1,27 @@
 """A codec for neural-network weights."""
 
 from nncodec._core import __version__ as __version__
+from nncodec.api import decode, encode, iter_file, load_file, open, recover, save_file
 from nncodec.errors import DecodeError, LimitError, NNCodecError, VersionError
+from nncodec.reader import File, TensorInfo
+from nncodec.streaming import Recovered
+from nncodec.writer import Writer
 
-__all__ = ["DecodeError", "LimitError", "NNCodecError", "VersionError", "__version__"]
+__all__ = [
+    "DecodeError",
+    "File",
+    "LimitError",
+    "NNCodecError",
+    "Recovered",
+    "TensorInfo",
+    "VersionError",
+    "Writer",
+    "__version__",
+    "decode",
+    "encode",
+    "iter_file",
+    "load_file",
+    "open",
+    "recover",
+    "save_file",
+]

@@ -9,7 +9,8 @@ from nncodec.codecs.base import CODECS, Codec, LossyCodec
 
 __all__ = ["CODECS", "Codec", "LossyCodec"]
 
-# A new codec is a new module in this folder, and nothing else: its class is registered and public by being here.
+# A new codec is a new module in this folder, and nothing else: its class is registered and public by being
+# here.
 for _module in iter_modules(__path__):
     if _module.name != "base":
         import_module(f"{__name__}.{_module.name}")

@@ -1,7 +1,7 @@
 """What a codec is: an options object that encodes parts, and a decoder per record.
 
-A codec module holds one frozen dataclass (its options) derived from :class:`Codec`, and registers it. Nothing outside
-the module knows its payload. ``docs/format.md`` lists the ids.
+A codec module holds one frozen dataclass (its options) derived from :class:`Codec`, and registers it. Nothing
+outside the module knows its payload. ``docs/format.md`` lists the ids.
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ __all__ = [
 
 # Chunks hold about this many elements; a codec rounds it to whole rows of its own view of the tensor.
 CHUNK_ELEMENTS = 1 << 18
-# No codec holds the payloads of more raw bytes than this at a time (or of one chunk per thread, if that is more).
+# No codec holds the payloads of more raw bytes than this at a time (or of one chunk per thread, if that is
+# more).
 WINDOW_BYTES = 16 << 20
 
 
@@ -62,12 +63,12 @@ class Part:
 class Encoded:
     """A part's payload: the model that all chunks share, and the chunks, each decodable alone.
 
-    There are exactly ``ceil(n / chunk_elements)`` chunks for n elements (none for n = 0); chunk i holds elements
-    ``i * chunk_elements`` up to ``(i + 1) * chunk_elements``.
+    There are exactly ``ceil(n / chunk_elements)`` chunks for n elements (none for n = 0); chunk i holds
+    elements ``i * chunk_elements`` up to ``(i + 1) * chunk_elements``.
 
-    ``chunks`` is consumed once, in order, and each chunk is written before the next is asked for. A list will do for
-    parts below ``WINDOW_BYTES``; for larger ones it should be a generator, see :func:`in_windows`, so that a tensor
-    of any size is encoded in bounded memory.
+    ``chunks`` is consumed once, in order, and each chunk is written before the next is asked for. A list will
+    do for parts below ``WINDOW_BYTES``; for larger ones it should be a generator, see :func:`in_windows`, so
+    that a tensor of any size is encoded in bounded memory.
     """
 
     chunk_elements: int
@@ -105,9 +106,9 @@ class Codec(ABC):
     ) -> list[Encoded]:
         """Encode parts, in parallel over parts and chunks. The bytes do not depend on ``threads``.
 
-        The container calls this with a batch: many parts that hold about ``WINDOW_BYTES`` together, or one part of
-        any size, whose ``Encoded.chunks`` should then be lazy. It consumes the chunks of the first result, then
-        those of the second, and so on. ``threads`` 0 means all cores.
+        The container calls this with a batch: many parts that hold about ``WINDOW_BYTES`` together, or one
+        part of any size, whose ``Encoded.chunks`` should then be lazy. It consumes the chunks of the first
+        result, then those of the second, and so on. ``threads`` 0 means all cores.
 
         ``settings`` has one entry per part for a lossy codec and is None for a lossless one.
         """
@@ -117,7 +118,9 @@ class Codec(ABC):
     def decoder(
         cls, version: int, dtype: int, shapes: tuple[tuple[int, ...], ...], chunk_elements: int, model: bytes
     ) -> ChunkDecoder:
-        """A decoder for one record. Raises DecodeError when the model is bad, VersionError when it is too new."""
+        """A decoder for one record. Raises DecodeError when the model is bad, VersionError when it is too
+        new.
+        """
 
     @classmethod
     def describe(cls, version: int, model: bytes) -> dict[str, Any]:
@@ -147,7 +150,8 @@ def chunk_count(elements: int, chunk_elements: int) -> int:
 def in_windows(
     chunks: int, chunk_bytes: int, threads: int, encode: Callable[[int, int], Sequence[bytes]]
 ) -> Iterator[bytes]:
-    """Chunks 0 to ``chunks``, made by ``encode(first, end)`` for one window of consecutive chunks after the other.
+    """Chunks 0 to ``chunks``, made by ``encode(first, end)`` for one window of consecutive chunks after the
+    other.
 
     ``chunk_bytes`` is the raw size of a chunk; a window has enough chunks for ``threads`` threads, and about
     ``WINDOW_BYTES`` otherwise. ``encode`` codes its chunks in parallel.

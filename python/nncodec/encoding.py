@@ -1,0 +1,210 @@
+"""Turns tensors into records, in batches, and writes them in one pass."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import IO
+
+import numpy as np
+
+from nncodec._core import crc32c
+from nncodec.codecs.base import WINDOW_BYTES, Codec, Encoded, Part, Setting
+from nncodec.container.descriptor import MAX_TENSORS_PER_RECORD, Descriptor, TensorEntry
+from nncodec.container.fields import MAX_NAME_BYTES, FieldWriter
+from nncodec.container.sections import (
+    FOOTER_BYTES,
+    Alias,
+    Footer,
+    IndexEntry,
+    frame,
+    header,
+    write_aliases,
+    write_index,
+)
+from nncodec.container.walk import chunk_seed
+from nncodec.tensors import Leaf
+
+__all__ = ["Encoder", "RecordWriter", "check_name"]
+
+# Lossless tensors up to this size share records, so that a bias does not pay for a descriptor and a model.
+SMALL_BYTES = 4096
+SHARED_RECORD_BYTES = 1 << 16
+# Files below this size have no index: one read fetches them whole.
+INDEX_FROM_BYTES = 1 << 16
+
+
+def check_name(name: str) -> None:
+    """Raise ValueError if a tensor cannot have this name."""
+    try:
+        size = len(name.encode("utf-8"))
+    except UnicodeEncodeError:
+        raise ValueError(f"the name {name!r} cannot be written as UTF-8") from None
+    if size > MAX_NAME_BYTES:
+        raise ValueError(f"the name {name[:40]!r}... takes {size} bytes of UTF-8, above {MAX_NAME_BYTES}")
+
+
+class RecordWriter:
+    """Writes the parts of a file in order to anything with ``write``; it never looks back."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self._entries: list[IndexEntry] = []
+        self.position = 0
+        self._write(header())
+
+    def section(self, kind: bytes, body: bytes) -> None:
+        """Write a small section."""
+        self._write(frame(kind, body))
+
+    def record(self, descriptor: Descriptor, encoded: Encoded) -> None:
+        """Write a record, taking its chunks one by one."""
+        start = self.position
+        head = descriptor.write()
+        framed = frame(b"T", head)
+        self._write(framed)
+        crc = int.from_bytes(framed[-4:], "little")
+        lengths = []
+        for number, payload in enumerate(encoded.chunks):
+            size = len(payload)
+            lengths.append(size)
+            length = FieldWriter()
+            length.varint(size)
+            self._write(length.data)
+            self._write(payload)
+            self._write(crc32c(payload, chunk_seed(crc, number, size)).to_bytes(4, "little"))
+        if len(lengths) != descriptor.chunks:
+            raise RuntimeError(
+                f"codec {descriptor.codec} made {len(lengths)} chunks, not {descriptor.chunks}"
+            )
+        self._entries.append(
+            IndexEntry(
+                start, len(head), tuple(lengths), descriptor.dtype, descriptor.codec, descriptor.tensors
+            )
+        )
+
+    def finish(self, aliases: Sequence[Alias]) -> None:
+        """Write aliases, index and footer."""
+        if aliases:
+            self.section(b"A", write_aliases(aliases))
+        index = b""
+        if self.position >= INDEX_FROM_BYTES:
+            index = frame(b"I", write_index(self._entries))
+        offset = self.position if index else 0
+        self._write(index)
+        count = len(aliases) + sum(len(entry.tensors) for entry in self._entries)
+        self._write(Footer(len(index), offset, self.position + FOOTER_BYTES, count).write())
+
+    def _write(self, data: bytes | bytearray | memoryview) -> None:
+        view = memoryview(data)
+        size = len(view)
+        while len(view):
+            written = self._file.write(view)
+            if written is None or written == len(view):
+                break
+            view = view[written:]  # a raw file may take less than it was given
+        self.position += size
+
+
+@dataclass(frozen=True)
+class _Item:
+    entry: TensorEntry
+    leaf: Leaf
+
+
+@dataclass
+class _Pending:
+    """What one codec will be given with its next call: tensors of each record to be."""
+
+    records: list[list[_Item]]
+    settings: list[Setting | None]
+    raw_bytes: int = 0
+
+
+class Encoder:
+    """Groups tensors into records, gives them to their codecs in batches, writes what comes back.
+
+    Tensors are read when their batch is encoded, so they must not change before :meth:`flush`.
+
+    Parameters
+    ----------
+    writer : RecordWriter
+    threads : int
+        0: all cores.
+    done : callable
+        Called with the number of raw bytes of each record that was written.
+    """
+
+    def __init__(self, writer: RecordWriter, threads: int, done: Callable[[int], None] | None = None) -> None:
+        self._writer = writer
+        self._threads = threads
+        self._done = done
+        self._pending: dict[Codec, _Pending] = {}
+        self._small: dict[tuple[Codec, int], list[_Item]] = {}
+
+    def add(self, leaf: Leaf, ordinal: int, codec: Codec, setting: Setting | None = None) -> None:
+        """Take up a tensor."""
+        item = _Item(TensorEntry(leaf.name, ordinal, leaf.origin, leaf.shape), leaf)
+        if codec.lossy or leaf.nbytes > SMALL_BYTES:
+            self._enqueue(codec, [item], setting)
+            return
+        group = self._small.setdefault((codec, leaf.dtype.code), [])
+        group.append(item)
+        full = sum(other.leaf.nbytes for other in group) >= SHARED_RECORD_BYTES
+        if full or len(group) == MAX_TENSORS_PER_RECORD:
+            self._enqueue(codec, self._small.pop((codec, leaf.dtype.code)), None)
+
+    def flush(self) -> None:
+        """Write everything that was added."""
+        for (codec, _), group in self._small.items():
+            self._enqueue(codec, group, None)
+        self._small.clear()
+        self.flush_large()
+
+    def flush_large(self) -> None:
+        """Write everything but small tensors that wait for others to share their record."""
+        for codec in list(self._pending):
+            self._encode(codec)
+
+    def _enqueue(self, codec: Codec, record: list[_Item], setting: Setting | None) -> None:
+        size = sum(item.leaf.nbytes for item in record)
+        pending = self._pending.get(codec)
+        if pending is not None and pending.raw_bytes + size > WINDOW_BYTES:
+            self._encode(codec)
+            pending = None
+        if pending is None:
+            pending = self._pending[codec] = _Pending([], [])
+        pending.records.append(record)
+        pending.settings.append(setting)
+        pending.raw_bytes += size
+        if pending.raw_bytes >= WINDOW_BYTES:
+            self._encode(codec)
+
+    def _encode(self, codec: Codec) -> None:
+        pending = self._pending.pop(codec)
+        parts = [_part(record) for record in pending.records]
+        settings = [setting for setting in pending.settings if setting is not None] if codec.lossy else None
+        results = codec.encode(parts, settings, self._threads)
+        for record, part, encoded in zip(pending.records, parts, results, strict=True):
+            descriptor = Descriptor(
+                codec.id,
+                codec.version,
+                part.dtype,
+                tuple(item.entry for item in record),
+                encoded.chunk_elements,
+                encoded.model,
+            )
+            self._writer.record(descriptor, encoded)
+            if self._done is not None:
+                self._done(part.data.nbytes)
+
+
+def _part(record: list[_Item]) -> Part:
+    first = record[0].leaf
+    data = first.data() if len(record) == 1 else np.concatenate([item.leaf.data() for item in record])
+    return Part(
+        first.dtype.code,
+        tuple(item.entry.shape for item in record),
+        data,
+        tuple(item.entry.name for item in record),
+    )

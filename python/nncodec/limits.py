@@ -1,0 +1,32 @@
+"""How much memory a decoder may be talked into."""
+
+from __future__ import annotations
+
+import os
+
+from nncodec.errors import LimitError
+
+__all__ = ["check_limit", "default_max_bytes"]
+
+_FALLBACK = 1 << 34
+
+
+def default_max_bytes() -> int:
+    """Bytes of physical memory of this machine; 16 GiB where it does not tell."""
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):
+        return _FALLBACK
+
+
+def check_limit(
+    size: int, max_bytes: int | None, *, tensor: str | None = None, offset: int | None = None
+) -> None:
+    """Raise LimitError if ``size`` decoded bytes are more than allowed (None: physical memory)."""
+    limit = default_max_bytes() if max_bytes is None else max_bytes
+    if size > limit:
+        raise LimitError(
+            f"decoding takes {size} bytes, the limit is {limit} (argument max_bytes)",
+            tensor=tensor,
+            offset=offset,
+        )

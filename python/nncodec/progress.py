@@ -1,0 +1,31 @@
+"""The ``progress=`` argument: a callable, or a bar."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+__all__ = ["Progress", "counting"]
+
+Progress = Callable[[int, int], object] | bool | None
+
+
+@contextmanager
+def counting(progress: Progress, total: int) -> Iterator[Callable[[int], None]]:
+    """A function that takes what was just done, in bytes, and reports to ``progress(done, total)`` or a bar."""
+    if progress is True:
+        from tqdm import tqdm
+
+        with tqdm(total=total, unit="B", unit_scale=True, unit_divisor=1024) as bar:
+            yield lambda step: bar.update(step) and None
+    elif progress:
+        done = 0
+
+        def report(step: int) -> None:
+            nonlocal done
+            done += step
+            progress(done, total)
+
+        yield report
+    else:
+        yield lambda step: None

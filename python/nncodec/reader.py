@@ -1,0 +1,535 @@
+"""Random access to a file: :func:`nncodec.open`."""
+
+from __future__ import annotations
+
+import contextlib
+import mmap
+import os
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType, TracebackType
+from typing import Any
+
+from nncodec._core import ChunkDecoder, crc32c
+from nncodec.codecs.base import codec_by_id
+from nncodec.container.catalogue import Catalogue, open_catalogue, scan_catalogue
+from nncodec.container.descriptor import Descriptor
+from nncodec.container.sections import Alias, IndexEntry
+from nncodec.container.walk import Chunk, Memory, read_chunk, read_record
+from nncodec.decoding import Batch, Output, decoder_for
+from nncodec.dtypes import BY_CODE
+from nncodec.errors import DecodeError
+from nncodec.limits import check_limit
+from nncodec.slices import TensorSlice
+from nncodec.structure import rebuild
+from nncodec.tensors import Destination, framework_for, writable_bytes
+from nncodec.writer import check_threads
+
+__all__ = ["File", "TensorInfo", "map_file"]
+
+_DECODERS_KEPT = 64
+
+
+@dataclass(frozen=True)
+class TensorInfo:
+    """What a file says of one tensor.
+
+    Attributes
+    ----------
+    name, codec, dtype, shape, framework
+        Names as in torch; ``framework`` is ``"pt"`` or ``"np"``, what was encoded.
+    nbytes : int
+        Decoded size.
+    stored_bytes : float
+        Its part of the file: the whole record, or a share by size if several tensors are in it; 0 for an
+        alias.
+    bits_per_weight : float
+        Of ``stored_bytes``; 0 for an empty tensor.
+    chunks, chunk_elements, offset
+        Of its record.
+    options : mapping
+        What the codec tells of its parameters.
+    alias_of : str | None
+        Name of the tensor whose memory it shares.
+    """
+
+    name: str
+    codec: str
+    dtype: str
+    shape: tuple[int, ...]
+    framework: str
+    nbytes: int
+    stored_bytes: float
+    bits_per_weight: float
+    chunks: int
+    chunk_elements: int
+    offset: int
+    options: Mapping[str, Any]
+    alias_of: str | None = None
+
+
+@dataclass(frozen=True)
+class _OpenRecord:
+    entry: IndexEntry
+    descriptor: Descriptor
+    crc: int
+    decoder: ChunkDecoder
+
+
+class File:
+    """A file (or a blob) opened for reading; tensors are decoded when they are asked for.
+
+    Works where ``safetensors.safe_open`` does. Safe to use from many threads at once.
+    """
+
+    def __init__(
+        self,
+        data: memoryview,
+        catalogue: Catalogue,
+        *,
+        framework: str | None = None,
+        threads: int | None = None,
+        max_bytes: int | None = None,
+        mapping: mmap.mmap | None = None,
+    ) -> None:
+        framework_for(0, framework)
+        self._data = data
+        self._catalogue = catalogue
+        self._names = catalogue.names()
+        self._framework = framework
+        self._threads = check_threads(threads)
+        self._max_bytes = max_bytes
+        self._mapping = mapping
+        self._closed = False
+        self._lock = threading.Lock()
+        self._records: OrderedDict[int, _OpenRecord] = OrderedDict()
+
+    # Names
+
+    def keys(self) -> list[str]:
+        """All names, in the order of the checkpoint."""
+        return list(self._names)
+
+    def offset_keys(self) -> list[str]:
+        """All names, in the order in which the tensors lie in the file; an alias follows its target's place."""
+        places = self._catalogue.places
+        return sorted(self._names, key=lambda name: places[self._target(name)])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._catalogue.places or name in self._catalogue.aliases
+
+    def metadata(self) -> dict[str, str]:
+        """The strings that were given as ``metadata=``."""
+        return dict(self._catalogue.metadata)
+
+    # Tensors
+
+    def __getitem__(self, name: str) -> Any:
+        return self.get_tensor(name)
+
+    def get_tensor(self, name: str, out: Any = None) -> Any:
+        """Decode one tensor, reading nothing else of the file.
+
+        ``out`` is a contiguous, writable tensor of the same type and shape to decode into; it is returned.
+        Raises KeyError for an unknown name.
+        """
+        self._check(name)
+        if out is None:
+            return self._decode([name], None)[name]
+        alias = self._catalogue.aliases.get(name)
+        if alias is not None and alias.shape is not None:
+            dtype = self._catalogue.records[self._catalogue.places[alias.target][0]].dtype
+            target = writable_bytes(name, out, dtype, alias.shape)
+            view = self._decode([name], "np")[name]
+            target.view(view.dtype).reshape(alias.shape)[...] = view
+            return out
+        stored = self._target(name)
+        number, _ = self._catalogue.places[stored]
+        entry = self._catalogue.entry(stored)
+        target = writable_bytes(name, out, self._catalogue.records[number].dtype, entry.shape)
+        self._fill({stored: target}, None)
+        return out
+
+    def get_slice(self, name: str) -> TensorSlice:
+        """Something to index: only the chunks that the first dimension's range touches are decoded."""
+        self._check(name)
+        return TensorSlice(self, name)
+
+    def state_dict(self) -> Mapping[str, Any]:
+        """A read-only mapping of names to tensors that decodes on access, each time anew."""
+        return _LazyTensors(self)
+
+    def load(
+        self, names: Iterable[str] | None = None, *, progress: Callable[[int], None] | None = None
+    ) -> Any:
+        """Decode everything at once on all threads: the checkpoint as it went in, or a dict of the given
+        names.
+        """
+        if names is not None:
+            chosen = [names] if isinstance(names, str) else list(names)
+            for name in chosen:
+                self._check(name)
+            return self._decode(chosen, progress=progress)
+        tensors = self._decode(self._names, progress=progress)
+        if self._catalogue.structure is None:
+            return tensors
+        document, offset = self._catalogue.structure
+        return rebuild(document, offset, tensors)
+
+    # Facts
+
+    @property
+    def nbytes(self) -> int:
+        """Decoded size of all stored tensors; tied ones count once."""
+        return sum(
+            tensor.elements * BY_CODE[entry.dtype].size
+            for entry in self._catalogue.records
+            for tensor in entry.tensors
+        )
+
+    def decoded_bytes(self, names: Sequence[str] | None = None) -> int:
+        """Decoded size of these tensors (None: all); tied ones count once."""
+        if names is None:
+            return self.nbytes
+        for name in names:
+            self._check(name)
+        total = 0
+        for stored in {self._target(name) for name in names}:
+            number, _ = self._catalogue.places[stored]
+            total += (
+                self._catalogue.entry(stored).elements * BY_CODE[self._catalogue.records[number].dtype].size
+            )
+        return total
+
+    @property
+    def file_bytes(self) -> int:
+        """Size of the file."""
+        self._check()
+        return len(self._data)
+
+    def shape_and_type(self, name: str) -> tuple[tuple[int, ...], str]:
+        """Shape and name of the element type, without reading the record."""
+        self._check(name)
+        stored = self._target(name)
+        alias = self._catalogue.aliases.get(name)
+        shape = (
+            alias.shape
+            if alias is not None and alias.shape is not None
+            else self._catalogue.entry(stored).shape
+        )
+        number, _ = self._catalogue.places[stored]
+        return shape, BY_CODE[self._catalogue.records[number].dtype].name
+
+    def info(self, name: str) -> TensorInfo:
+        """Facts about one tensor."""
+        self._check(name)
+        stored = self._target(name)
+        number, inner = self._catalogue.places[stored]
+        record = self._record(number)
+        descriptor = record.descriptor
+        codec = codec_by_id(descriptor.codec)
+        assert codec is not None  # its decoder was made
+        shape, dtype = self.shape_and_type(name)
+        entry = descriptor.tensors[inner]
+        alias = self._catalogue.aliases.get(name)
+        elements = entry.elements
+        share = elements / descriptor.elements if descriptor.elements else 1 / len(descriptor.tensors)
+        size = 0.0 if alias is not None else (record.entry.end - record.entry.offset) * share
+        count = elements if alias is None else Descriptor.count(shape)
+        origin = entry.origin if alias is None else alias.origin
+        return TensorInfo(
+            name=name,
+            codec=codec.name,
+            dtype=dtype,
+            shape=shape,
+            framework=("np", "pt")[origin],
+            nbytes=count * BY_CODE[descriptor.dtype].size,
+            stored_bytes=size,
+            bits_per_weight=8 * size / elements if elements else 0.0,
+            chunks=descriptor.chunks,
+            chunk_elements=descriptor.chunk_elements,
+            offset=record.entry.offset,
+            options=MappingProxyType(codec.describe(descriptor.version, descriptor.model)),
+            alias_of=None if alias is None else alias.target,
+        )
+
+    def verify(self) -> None:
+        """Check the structure of the whole file and every checksum, without decoding; raises DecodeError."""
+        self._check()
+        catalogue = scan_catalogue(self._data)
+        for number, entry in enumerate(catalogue.records):
+            descriptor, crc = catalogue.descriptors[number]
+            for chunk in _chunks(self._data, entry, descriptor, crc, range(descriptor.chunks)):
+                if crc32c(chunk.payload, chunk.seed) != chunk.crc:
+                    raise DecodeError(
+                        f"checksum of chunk {chunk.number} is wrong: the data is damaged",
+                        offset=chunk.offset,
+                        tensor=descriptor.label,
+                    )
+
+    # Life
+
+    def close(self) -> None:
+        """Let go of the file. Tensors that were decoded stay."""
+        self._closed = True
+        self._records.clear()
+        self._data = memoryview(b"")
+        if self._mapping is not None:
+            # Another thread may still be decoding from it; the last to let go unmaps.
+            with contextlib.suppress(BufferError):
+                self._mapping.close()
+            self._mapping = None
+
+    def __enter__(self) -> File:
+        self._check()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __reduce__(self) -> str:
+        raise TypeError("an open file cannot be pickled; open it again by its path in the other process")
+
+    def __repr__(self) -> str:
+        state = "closed" if self._closed else f"{len(self._names)} tensors"
+        return f"<nncodec.File: {state}>"
+
+    # Inside
+
+    def _check(self, name: str | None = None) -> None:
+        if self._closed:
+            raise ValueError("the file is closed")
+        if name is not None and name not in self:
+            raise KeyError(name)
+
+    def _target(self, name: str) -> str:
+        alias = self._catalogue.aliases.get(name)
+        return name if alias is None else alias.target
+
+    def _record(self, number: int) -> _OpenRecord:
+        with self._lock:
+            record = self._records.get(number)
+            if record is not None:
+                self._records.move_to_end(number)
+                return record
+        entry = self._catalogue.records[number]
+        known = self._catalogue.descriptors.get(number)
+        descriptor, crc = known if known is not None else _read_descriptor(self._data, entry)
+        record = _OpenRecord(entry, descriptor, crc, decoder_for(descriptor, entry.offset))
+        with self._lock:
+            self._records[number] = record
+            while len(self._records) > _DECODERS_KEPT:
+                self._records.popitem(last=False)
+        return record
+
+    def _decode(
+        self,
+        names: Sequence[str],
+        framework: str | None = None,
+        progress: Callable[[int], None] | None = None,
+    ) -> dict[str, Any]:
+        """Tensors by name; those that share memory in the file share it in the result."""
+        framework = framework if framework is not None else self._framework
+        catalogue = self._catalogue
+        size = 0
+        frameworks: dict[str, str] = {}
+        for name in names:
+            stored = self._target(name)
+            if stored not in frameworks:
+                number, _ = catalogue.places[stored]
+                size += catalogue.entry(stored).elements * BY_CODE[catalogue.records[number].dtype].size
+                frameworks[stored] = ""
+        check_limit(size, self._max_bytes, tensor=names[0] if len(names) == 1 else None)
+        memory: dict[str, Destination] = {}
+        for stored in frameworks:
+            number, inner = catalogue.places[stored]
+            descriptor = self._descriptor(number)
+            entry = descriptor.tensors[inner]
+            memory[stored] = Destination(
+                descriptor.dtype, entry.shape, framework_for(entry.origin, framework)
+            )
+        self._fill({name: destination.bytes for name, destination in memory.items()}, progress)
+        tensors = {name: destination.tensor() for name, destination in memory.items()}
+        result = {}
+        for name in names:
+            alias = catalogue.aliases.get(name)
+            if alias is None:
+                result[name] = tensors[name]
+            else:
+                result[name] = aliased(alias, memory[alias.target], tensors[alias.target], framework)
+        return result
+
+    def _descriptor(self, number: int) -> Descriptor:
+        known = self._catalogue.descriptors.get(number)
+        return known[0] if known is not None else self._record(number).descriptor
+
+    def _fill(self, targets: Mapping[str, Any], progress: Callable[[int], None] | None) -> None:
+        """Decode stored tensors into bytes."""
+        by_record: dict[int, dict[int, Any]] = {}
+        for name, target in targets.items():
+            number, inner = self._catalogue.places[name]
+            by_record.setdefault(number, {})[inner] = target
+        released = 0
+
+        def done(size: int) -> None:
+            nonlocal released
+            released = self._release(released, reached)
+            if progress is not None:
+                progress(size)
+
+        reached = 0
+        batch = Batch(self._threads, done)
+        for number in sorted(by_record):
+            record = self._record(number)
+            descriptor = record.descriptor
+            if len(descriptor.tensors) > 1:
+                check_limit(descriptor.raw_bytes, self._max_bytes, tensor=descriptor.label)
+            output = Output(descriptor, by_record[number])
+            chunks = _chunks(self._data, record.entry, descriptor, record.crc, range(descriptor.chunks))
+            reached = record.entry.offset
+            batch.add(record.decoder, output, chunks)
+        batch.finish()
+
+    def _release(self, start: int, stop: int) -> int:
+        """Tell the system that pages of the file that were decoded need not stay in this process's memory."""
+        advise = getattr(mmap, "MADV_DONTNEED", None)
+        page = mmap.PAGESIZE
+        stop -= stop % page
+        mapping = self._mapping
+        if mapping is None or advise is None or stop - start < page:
+            return start
+        with contextlib.suppress(ValueError, OSError):
+            mapping.madvise(advise, start, stop - start)
+        return stop
+
+    def rows(self, name: str, start: int, stop: int) -> Any | None:
+        """Rows of a stored tensor, decoding only the chunks they touch; None where that is not possible."""
+        self._check(name)
+        alias = self._catalogue.aliases.get(name)
+        if alias is not None and alias.shape is not None:
+            return None
+        number, _ = self._catalogue.places[self._target(name)]
+        record = self._record(number)
+        descriptor = record.descriptor
+        if len(descriptor.tensors) > 1:
+            return None
+        entry = descriptor.tensors[0]
+        row = Descriptor.count(entry.shape[1:])
+        first, last = start * row, stop * row
+        if first >= last:
+            return None
+        step = descriptor.chunk_elements
+        begin, end = first // step, -(-last // step)
+        held = min(end * step, descriptor.elements) - begin * step
+        check_limit(held * BY_CODE[descriptor.dtype].size, self._max_bytes, tensor=name)
+        origin = entry.origin if alias is None else alias.origin
+        memory = Destination(descriptor.dtype, (held,), framework_for(origin, self._framework))
+        part = Descriptor(
+            descriptor.codec, descriptor.version, descriptor.dtype, descriptor.tensors, step, descriptor.model
+        )
+        output = _Window(part, memory, begin)
+        batch = Batch(self._threads)
+        batch.add(
+            record.decoder,
+            output,
+            _chunks(self._data, record.entry, descriptor, record.crc, range(begin, end)),
+        )
+        batch.finish()
+        whole = memory.tensor()
+        return whole[first - begin * step : last - begin * step].reshape(stop - start, *entry.shape[1:])
+
+
+class _Window(Output):
+    """Where a run of chunks of a record goes."""
+
+    def __init__(self, descriptor: Descriptor, memory: Destination, first: int) -> None:
+        super().__init__(descriptor, {0: memory.bytes})
+        self._first = first
+
+    def chunk(self, number: int) -> Any:
+        return super().chunk(number - self._first)
+
+
+def aliased(alias: Alias, memory: Destination, target: Any, framework: str | None) -> Any:
+    """The tensor of an alias, in its target's memory."""
+    wanted = framework_for(alias.origin, framework)
+    if alias.shape is not None:
+        return memory.view(alias.offset, alias.shape, alias.strides, wanted)
+    if wanted == memory.framework:
+        return target
+    return memory.whole(wanted)
+
+
+def _read_descriptor(data: memoryview, entry: IndexEntry) -> tuple[Descriptor, int]:
+    """A record's descriptor where the index says that it is."""
+    source = Memory(data, entry.offset)
+    label = entry.tensors[0].name
+    if bytes(source.take(1, "a record")) != b"T":
+        raise DecodeError("there is no record where the index says", offset=entry.offset, tensor=label)
+    record = read_record(source)
+    if record.descriptor_length != entry.descriptor_length or not entry.agrees(record.descriptor):
+        raise DecodeError("the index does not agree with the record", offset=entry.offset, tensor=label)
+    return record.descriptor, record.crc
+
+
+def _chunks(
+    data: memoryview, entry: IndexEntry, descriptor: Descriptor, crc: int, numbers: range
+) -> Iterator[Chunk]:
+    """Chunks of a record by number, each found through the lengths in the index and compared with its own."""
+    source = Memory(data)
+    for number in numbers:
+        source.position = entry.chunk_offset(number)
+        chunk = read_chunk(source, descriptor, crc, number)
+        if len(chunk.payload) != entry.payload_lengths[number]:
+            raise DecodeError(
+                f"chunk {number} has {len(chunk.payload)} bytes, the index says {entry.payload_lengths[number]}",
+                offset=chunk.offset,
+                tensor=descriptor.label,
+            )
+        yield chunk
+
+
+class _LazyTensors(Mapping[str, Any]):
+    """Names to tensors, decoded on access."""
+
+    def __init__(self, file: File) -> None:
+        self._file = file
+
+    def __getitem__(self, name: str) -> Any:
+        return self._file.get_tensor(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._file.keys())
+
+    def __len__(self) -> int:
+        return len(self._file)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._file
+
+
+def map_file(path: str | os.PathLike[str], *, scan: bool, **options: Any) -> File:
+    """Map a file into memory. ``scan``: read all its sections now, rather than trust its index."""
+    with open(path, "rb") as file:
+        if os.fstat(file.fileno()).st_size == 0:
+            raise DecodeError("the file is empty", offset=0)
+        mapping = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    data = memoryview(mapping)
+    try:
+        catalogue = scan_catalogue(data) if scan else open_catalogue(data)
+        return File(data, catalogue, mapping=mapping, **options)
+    except BaseException:
+        data.release()
+        with contextlib.suppress(BufferError):
+            mapping.close()
+        raise

@@ -1,0 +1,91 @@
+"""Which codec a tensor gets: the ``codec=`` argument."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+from nncodec.codecs import CODECS, Codec, LossyCodec
+from nncodec.dtypes import DType
+
+__all__ = ["CodecLike", "Selection", "resolve_codec"]
+
+CodecLike = str | Codec | Mapping[str, str | Codec]
+
+DEFAULT = "lossless"
+_CATCH_ALL = frozenset(("*", "**"))
+
+
+def resolve_codec(codec: str | Codec) -> Codec:
+    """An options object from a name (with default options) or from itself."""
+    if isinstance(codec, Codec):
+        return codec
+    if isinstance(codec, str):
+        if codec not in CODECS:
+            raise ValueError(f"codec {codec!r} is unknown; there are {', '.join(sorted(CODECS))}")
+        return CODECS[codec]()
+    raise TypeError(
+        f"codec must be a name, an options object or a mapping of patterns to either, not {codec!r}"
+    )
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A glob pattern over names, and what its tensors get."""
+
+    pattern: str
+    codec: Codec
+
+    @property
+    def named(self) -> bool:
+        """Whether the pattern names tensors, rather than taking all."""
+        return self.pattern not in _CATCH_ALL
+
+
+class Selection:
+    """The rules of one ``codec=`` argument; the first that matches a name wins.
+
+    A tensor that no lossy codec should touch (no float, or of fewer than two dimensions, such as biases and
+    norms) gets ``lossless`` unless a pattern other than ``*`` names it; so does what no pattern matches.
+    """
+
+    def __init__(self, codec: CodecLike) -> None:
+        if isinstance(codec, Mapping):
+            for pattern in codec:
+                if not isinstance(pattern, str):
+                    raise TypeError(f"codec: patterns are strings, not {pattern!r}")
+            self.rules = [Rule(pattern, resolve_codec(choice)) for pattern, choice in codec.items()]
+        else:
+            self.rules = [Rule("*", resolve_codec(codec))]
+        self._default = resolve_codec(DEFAULT if DEFAULT in CODECS else "stored")
+
+    @property
+    def lossy(self) -> bool:
+        """Whether any rule has a lossy codec."""
+        return any(rule.codec.lossy for rule in self.rules)
+
+    def choose(self, name: str, dtype: DType, shape: tuple[int, ...]) -> Codec:
+        """The codec of one tensor."""
+        for rule in self.rules:
+            if fnmatchcase(name, rule.pattern):
+                return self._fit(rule, name, dtype, shape)
+        return self._default
+
+    def check_patterns(self, names: Sequence[str]) -> None:
+        """Raise ValueError if a pattern matches none of all the names there are."""
+        for rule in self.rules:
+            if rule.named and not any(fnmatchcase(name, rule.pattern) for name in names):
+                raise ValueError(f"codec: pattern {rule.pattern!r} matches no tensor")
+
+    def _fit(self, rule: Rule, name: str, dtype: DType, shape: tuple[int, ...]) -> Codec:
+        codec = rule.codec
+        if not isinstance(codec, LossyCodec):
+            return codec
+        if codec.supports(dtype.code, shape) and (rule.named or (dtype.is_float and len(shape) > 1)):
+            return codec
+        if rule.named and rule.pattern == name:
+            raise ValueError(
+                f"codec {codec.name!r} cannot take tensor {name!r} of type {dtype.name} and shape {shape}"
+            )
+        return self._default

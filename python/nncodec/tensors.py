@@ -1,0 +1,259 @@
+"""Tensors of torch and numpy as contiguous bytes, and back.
+
+The only module that knows torch. It never imports torch to look at a tensor: whoever holds one has imported
+it.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nncodec import dtypes
+from nncodec.container.descriptor import ORIGINS
+from nncodec.dtypes import BY_CODE, DType
+from nncodec.errors import LimitError
+
+__all__ = ["Destination", "Leaf", "framework_for", "is_tensor", "leaf", "tensor_from"]
+
+Bytes = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Leaf:
+    """A tensor as the encoder sees it; nothing is copied before :meth:`data`.
+
+    Attributes
+    ----------
+    name : str
+        For error messages.
+    tensor : torch.Tensor | numpy.ndarray
+        Dense, on the CPU or a device.
+    dtype : DType
+    shape : tuple of int
+    origin : int
+        0 numpy, 1 torch.
+    address : int
+        Of the element at index 0; with ``strides`` it says which tensors share memory. 0 for none.
+    strides : tuple of int
+        In bytes.
+    """
+
+    name: str
+    tensor: Any
+    dtype: DType
+    shape: tuple[int, ...]
+    origin: int
+    device: str
+    address: int
+    strides: tuple[int, ...]
+
+    @property
+    def elements(self) -> int:
+        return math.prod(self.shape)
+
+    @property
+    def nbytes(self) -> int:
+        return self.elements * self.dtype.size
+
+    @property
+    def contiguous(self) -> bool:
+        """Whether elements follow each other in row-major order without gaps."""
+        step = self.dtype.size
+        for size, stride in zip(reversed(self.shape), reversed(self.strides), strict=True):
+            if size != 1 and stride != step:
+                return False
+            step *= size
+        return True
+
+    def data(self) -> Bytes:
+        """The elements as little-endian bytes in row-major order: a view where the tensor allows it."""
+        return _numpy_bytes(self.tensor) if isinstance(self.tensor, np.ndarray) else _torch_bytes(self.tensor)
+
+
+def is_tensor(value: Any) -> bool:
+    """Whether a value is a tensor of numpy or torch."""
+    if isinstance(value, np.ndarray):
+        return True
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(value, torch.Tensor)
+
+
+def leaf(name: str, value: Any) -> Leaf:
+    """Look at a tensor. Raises TypeError, naming it, when it is of a kind that the bitstream cannot hold."""
+    if isinstance(value, np.ndarray):
+        return _numpy_leaf(name, value)
+    if is_tensor(value):
+        return _torch_leaf(name, value)
+    raise TypeError(f"{name!r} is a {_type_name(value)}; expected a torch.Tensor or a numpy.ndarray")
+
+
+def _type_name(value: Any) -> str:
+    kind = type(value)
+    return f"{kind.__module__}.{kind.__qualname__}"
+
+
+def _numpy_leaf(name: str, value: NDArray[Any]) -> Leaf:
+    if isinstance(value, np.ma.MaskedArray):
+        raise TypeError(f"{name!r} is a masked array; fill it and store the mask as a tensor of its own")
+    dtype = dtypes.from_numpy(value.dtype)
+    if dtype is None:
+        raise TypeError(f"{name!r} has numpy type {value.dtype}, which has no element type in the bitstream")
+    value = value.view(np.ndarray)
+    # In the other byte order, memory cannot be shared with what is stored.
+    address = int(value.__array_interface__["data"][0]) if value.size and _little(value.dtype) else 0
+    return Leaf(name, value, dtype, value.shape, 0, "cpu", address, value.strides)
+
+
+def _torch_leaf(name: str, value: Any) -> Leaf:
+    import torch
+
+    if value.is_sparse or value.layout != torch.strided:
+        raise TypeError(f"{name!r} is sparse or packed ({value.layout}); store it as dense with .to_dense()")
+    if value.is_quantized:
+        raise TypeError(f"{name!r} is a quantised tensor; store .int_repr() with its scale and zero point")
+    if value.is_nested:
+        raise TypeError(f"{name!r} is a nested tensor; store its parts with .unbind()")
+    if value.is_meta:
+        raise TypeError(f"{name!r} is on device 'meta': it has no values")
+    dtype = dtypes.from_torch(value.dtype)
+    if dtype is None:
+        raise TypeError(f"{name!r} has type {value.dtype}, which has no element type in the bitstream")
+    value = value.detach()
+    if type(value) is not torch.Tensor:
+        value = value.as_subclass(torch.Tensor)
+    lazy = value.is_conj() or value.is_neg()  # what memory holds is not what the tensor means
+    address = value.data_ptr() if value.numel() and not lazy else 0
+    strides = tuple(step * dtype.size for step in value.stride())
+    return Leaf(name, value, dtype, tuple(value.shape), 1, str(value.device), address, strides)
+
+
+def _little(dtype: np.dtype[Any]) -> bool:
+    return dtype.byteorder != ">" and (sys.byteorder == "little" or dtype.byteorder in "<|")
+
+
+def _numpy_bytes(array: NDArray[Any]) -> Bytes:
+    array = np.ascontiguousarray(array)
+    if not _little(array.dtype):
+        array = array.byteswap()
+    flat: Bytes = array.reshape(-1).view(np.uint8)
+    return flat
+
+
+def _torch_bytes(tensor: Any) -> Bytes:
+    import torch
+
+    flat = tensor.resolve_conj().resolve_neg().cpu().contiguous().reshape(-1)
+    data: Bytes = flat.view(torch.uint8).numpy()
+    return data
+
+
+def framework_for(origin: int, wanted: str | None) -> str:
+    """``"pt"`` or ``"np"``: what was asked for, else what was encoded, if it is installed."""
+    if wanted is None:
+        return "np" if ORIGINS[origin] == "pt" and not _torch_installed() else ORIGINS[origin]
+    if wanted not in ORIGINS:
+        raise ValueError(f"framework must be 'pt', 'np' or None, not {wanted!r}")
+    return wanted
+
+
+def _torch_installed() -> bool:
+    try:
+        import torch  # noqa: F401
+    except ImportError:
+        return False
+    return True
+
+
+class Destination:
+    """Fresh memory for one tensor of a framework.
+
+    Attributes
+    ----------
+    bytes : numpy.ndarray
+        The memory, uint8, one dimension.
+    """
+
+    def __init__(self, dtype: int, shape: Sequence[int], framework: str) -> None:
+        self.dtype = BY_CODE[dtype]
+        self.shape = tuple(shape)
+        self.framework = framework
+        size = math.prod(shape) * self.dtype.size
+        self._memory: Any
+        try:
+            if framework == "pt":
+                import torch
+
+                self._memory = torch.empty(size, dtype=torch.uint8)
+                self.bytes: Bytes = self._memory.numpy()
+            else:
+                self._memory = self.bytes = np.empty(size, np.uint8)
+        except (MemoryError, RuntimeError) as error:
+            raise LimitError(f"{size} bytes of memory cannot be had: {error}") from None
+
+    def tensor(self) -> Any:
+        """The tensor in this memory."""
+        return _shaped(self._memory, self.dtype, self.shape, self.framework)
+
+    def whole(self, framework: str) -> Any:
+        """The tensor in this memory, of either framework."""
+        if framework == self.framework:
+            return self.tensor()
+        return _shaped(tensor_from(self.bytes, framework), self.dtype, self.shape, framework)
+
+    def view(self, offset: int, shape: Sequence[int], strides: Sequence[int], framework: str) -> Any:
+        """A strided view of this memory; offset and strides count elements. It shares the memory in either
+        framework.
+        """
+        memory = self._memory
+        if framework != self.framework:
+            memory = tensor_from(self.bytes, framework)
+        flat = _shaped(memory, self.dtype, (-1,), framework)
+        if 0 in shape:
+            return flat[:0].reshape(tuple(shape))
+        # The stride of a single element is never used; a wild one must not overflow.
+        strides = [step if size > 1 else 1 for size, step in zip(shape, strides, strict=True)]
+        if framework == "pt":
+            return flat.as_strided(tuple(shape), tuple(strides), offset)
+        steps = [step * self.dtype.size for step in strides]
+        return np.lib.stride_tricks.as_strided(flat[offset:], tuple(shape), steps)
+
+
+def tensor_from(data: Bytes, framework: str) -> Any:
+    """Bytes as a uint8 tensor of a framework, sharing memory."""
+    if framework == "np":
+        return data
+    import torch
+
+    return torch.from_numpy(data)
+
+
+def _shaped(memory: Any, dtype: DType, shape: tuple[int, ...], framework: str) -> Any:
+    native = dtype.torch() if framework == "pt" else dtype.numpy()
+    return memory.view(native).reshape(shape)
+
+
+def writable_bytes(name: str, out: Any, dtype: int, shape: tuple[int, ...]) -> Bytes:
+    """The memory of a caller's tensor that is to be decoded into. Raises TypeError or ValueError if it does
+    not fit.
+    """
+    target = leaf(name, out)
+    wanted = BY_CODE[dtype]
+    if target.dtype != wanted:
+        raise TypeError(f"out has type {target.dtype.name}, tensor {name!r} has {wanted.name}")
+    if target.shape != shape:
+        raise ValueError(f"out has shape {target.shape}, tensor {name!r} has {shape}")
+    if target.device != "cpu":
+        raise ValueError(f"out is on device {target.device}; only memory of the CPU can be decoded into")
+    if not target.contiguous or (target.elements and not target.address):
+        raise ValueError("out must be contiguous, row-major and little-endian")
+    data = target.data()
+    if not data.flags.writeable:
+        raise ValueError("out must be writable")
+    return data

@@ -1,0 +1,262 @@
+"""Writing files: whole checkpoints at once, or tensor by tensor; nothing appears under the path until it is
+whole.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import stat
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any
+
+import numpy as np
+
+from nncodec.budget import Budget, read_budget
+from nncodec.codecs.base import Codec, Setting
+from nncodec.container.sections import Alias, write_metadata
+from nncodec.encoding import SMALL_BYTES, Encoder, RecordWriter, check_name
+from nncodec.progress import Progress, counting
+from nncodec.selection import CodecLike, Selection
+from nncodec.structure import flatten
+from nncodec.tensors import Leaf, leaf
+from nncodec.ties import Tie, find_ties
+
+__all__ = ["Writer", "atomic_file", "check_threads", "write_checkpoint"]
+
+PathLike = str | os.PathLike[str]
+
+
+def check_threads(threads: int | None) -> int:
+    """Number of threads for the engine: 0 for all cores."""
+    if threads is None:
+        return 0
+    if isinstance(threads, bool) or not isinstance(threads, int):
+        raise TypeError(f"threads must be a whole number or None, not {threads!r}")
+    if threads < 1:
+        raise ValueError(f"threads must be at least 1, not {threads}")
+    return threads
+
+
+def check_metadata(metadata: Mapping[str, str] | None) -> bytes | None:
+    if not metadata:
+        return None
+    for key, value in metadata.items():
+        if not isinstance(key, str) or not isinstance(value, str):
+            raise TypeError(f"metadata maps strings to strings, not {key!r} to {value!r}")
+    try:
+        return write_metadata(metadata)
+    except UnicodeEncodeError:
+        raise ValueError("metadata has a string that cannot be written as UTF-8") from None
+
+
+def write_checkpoint(
+    file: IO[bytes],
+    tensors: Any,
+    codec: CodecLike,
+    *,
+    metadata: Mapping[str, str] | None = None,
+    threads: int | None = None,
+    progress: Progress = None,
+    budget: Mapping[str, Any],
+) -> None:
+    """Encode a checkpoint into a file object, in one pass, front to back."""
+    workers = check_threads(threads)
+    selection = Selection(codec)
+    limits = read_budget(budget, lossy=selection.lossy)
+    about = check_metadata(metadata)
+    named, structure = flatten(tensors)
+    for name in named:
+        check_name(name)
+    leaves = [leaf(name, value) for name, value in named.items()]
+    selection.check_patterns(list(named))
+    if limits is not None:
+        for name in limits.importance:
+            if name not in named:
+                raise ValueError(f"importance names {name!r}, which is no tensor of the checkpoint")
+    ties = find_ties(leaves)
+    stored = [number for number in range(len(leaves)) if number not in ties]
+    choices = {n: selection.choose(leaves[n].name, leaves[n].dtype, leaves[n].shape) for n in stored}
+    with counting(progress, sum(leaves[n].nbytes for n in stored)) as done:
+        settings = _settings(leaves, choices, limits, workers) if limits is not None else {}
+        writer = RecordWriter(file)
+        if about is not None:
+            writer.section(b"M", about)
+        if structure is not None:
+            writer.section(b"S", structure)
+        encoder = Encoder(writer, workers, done)
+        for number, choice in choices.items():
+            encoder.add(leaves[number], number, choice, settings.get(number))
+        encoder.flush()
+        writer.finish([_alias(leaves, number, tie) for number, tie in ties.items()])
+
+
+def _alias(leaves: list[Leaf], number: int, tie: Tie) -> Alias:
+    leaf, target = leaves[number], leaves[tie.target].name
+    if tie.view is None:
+        return Alias(leaf.name, number, leaf.origin, target)
+    offset, strides = tie.view
+    return Alias(leaf.name, number, leaf.origin, target, offset, leaf.shape, strides)
+
+
+def _settings(
+    leaves: list[Leaf], choices: Mapping[int, Codec], budget: Budget, threads: int
+) -> dict[int, Setting]:
+    """How coarsely to code each tensor that a lossy codec takes."""
+    lossy = [number for number, codec in choices.items() if codec.lossy]
+    if budget.name == "step":
+        return {number: Setting(budget.value, budget.weights(leaves[number])) for number in lossy}
+    raise NotImplementedError(budget.name)
+
+
+class Writer:
+    """Writes a file tensor by tensor, for models larger than memory.
+
+    ::
+
+        with nncodec.Writer("model.nncz") as w:
+            w.add("layer.weight", tensor)
+
+    Nothing appears at ``path`` unless the block ends without an exception; then the file is there, whole. A
+    tensor may be changed or freed as soon as :meth:`add` returns. Tensors that share memory are stored each
+    for itself, since earlier ones may be gone. A budget holds for each tensor alone.
+
+    Parameters
+    ----------
+    path : str | os.PathLike
+    codec : str | Codec | mapping
+        As for :func:`nncodec.encode`; a pattern that matched nothing is an error when the file is closed.
+    metadata : mapping of str to str, optional
+    threads : int, optional
+    """
+
+    def __init__(
+        self,
+        path: PathLike,
+        codec: CodecLike = "lossless",
+        *,
+        metadata: Mapping[str, str] | None = None,
+        threads: int | None = None,
+        **budget: Any,
+    ) -> None:
+        self._threads = check_threads(threads)
+        self._selection = Selection(codec)
+        self._budget = read_budget(budget, lossy=self._selection.lossy)
+        about = check_metadata(metadata)
+        self._names: dict[str, None] = {}
+        self._stack = contextlib.ExitStack()
+        with contextlib.ExitStack() as opening:
+            file = opening.enter_context(atomic_file(path))
+            self._writer = RecordWriter(file)
+            if about is not None:
+                self._writer.section(b"M", about)
+            self._encoder = Encoder(self._writer, self._threads)
+            self._stack = opening.pop_all()
+        self._open = True
+
+    def add(self, name: str, tensor: Any) -> None:
+        """Encode one tensor. Raises ValueError for a name that was there before."""
+        if not self._open:
+            raise ValueError("the writer is closed")
+        if not isinstance(name, str):
+            raise TypeError(f"name must be a string, not {name!r}")
+        check_name(name)
+        if name in self._names:
+            raise ValueError(f"the name {name!r} is there twice")
+        found = leaf(name, tensor)
+        codec = self._selection.choose(name, found.dtype, found.shape)
+        setting = None
+        if self._budget is not None and codec.lossy:
+            setting = _settings([found], {0: codec}, self._budget, self._threads)[0]
+        ordinal = len(self._names)
+        self._names[name] = None
+        small = not codec.lossy and found.nbytes <= SMALL_BYTES
+        if small:  # waits for others, so it must be a copy
+            copy = np.array(found.data(), copy=True).view(found.dtype.numpy()).reshape(found.shape)
+            held = leaf(name, copy)
+            found = Leaf(name, copy, found.dtype, found.shape, found.origin, "cpu", 0, held.strides)
+        self._encoder.add(found, ordinal, codec, setting)
+        if not small:
+            self._encoder.flush_large()
+
+    def close(self) -> None:
+        """Finish the file and put it in its place. Closing twice does nothing."""
+        if not self._open:
+            return
+        self._open = False
+        with self._stack:
+            self._selection.check_patterns(list(self._names))
+            self._encoder.flush()
+            self._writer.finish([])
+
+    def __enter__(self) -> Writer:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None:
+            self.close()
+        elif self._open:
+            self._open = False
+            self._stack.__exit__(kind, error, trace)
+
+    def __del__(self) -> None:
+        # A writer that was dropped leaves no temporary file behind; what it had is incomplete.
+        if getattr(self, "_open", False):
+            self._open = False
+            dropped = RuntimeError("the writer was dropped without close()")
+            with contextlib.suppress(RuntimeError):
+                self._stack.__exit__(RuntimeError, dropped, None)
+
+
+@contextlib.contextmanager
+def atomic_file(path: PathLike) -> Iterator[IO[bytes]]:
+    """A file that replaces ``path`` when the block ends without an exception, and leaves no trace when it
+    does not.
+
+    It is written beside its destination (a symbolic link is followed), flushed to the disk, then renamed. A
+    file that is replaced hands on its permissions. Something that is no regular file, such as a pipe, is
+    written directly.
+    """
+    target = Path(os.path.realpath(os.fspath(path)))
+    mode = None
+    with contextlib.suppress(FileNotFoundError):
+        found = os.stat(target)
+        if stat.S_ISDIR(found.st_mode):
+            raise IsADirectoryError(f"{target} is a directory")
+        if not stat.S_ISREG(found.st_mode):
+            with open(target, "wb") as direct:
+                yield direct
+            return
+        mode = stat.S_IMODE(found.st_mode)
+    beside = target.with_name(f".{target.name[:200]}.{secrets.token_hex(6)}.tmp")
+    try:
+        with open(beside, "xb", buffering=1 << 20) as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        if mode is not None:
+            os.chmod(beside, mode)
+        os.replace(beside, target)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(beside)
+        raise
+    _sync_folder(target.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make the rename itself durable, where folders can be opened."""
+    try:
+        handle = os.open(folder, os.O_RDONLY)
+    except OSError:
+        return
+    try:
+        with contextlib.suppress(OSError):
+            os.fsync(handle)
+    finally:
+        os.close(handle)
