@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib import import_module
+from typing import Any
 
 __all__ = ["Progress", "counting"]
 
@@ -14,9 +16,8 @@ Progress = Callable[[int, int], object] | bool | None
 def counting(progress: Progress, total: int) -> Iterator[Callable[[int], None]]:
     """A function that takes what was just done, in bytes, and reports to ``progress(done, total)`` or a bar."""
     if progress is True:
-        from tqdm import tqdm
-
-        with tqdm(total=total, unit="B", unit_scale=True, unit_divisor=1024) as bar:
+        bar_class: Any = import_module("tqdm").tqdm  # not needed otherwise
+        with bar_class(total=total, unit="B", unit_scale=True, unit_divisor=1024) as bar:
             yield lambda step: bar.update(step) and None
     elif progress:
         done = 0
