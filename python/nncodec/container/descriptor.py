@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 
 from nncodec.codecs.base import chunk_count
 from nncodec.container.fields import FieldReader, FieldWriter
@@ -51,7 +52,7 @@ class Descriptor:
     chunk_elements: int
     model: bytes
 
-    @property
+    @cached_property
     def elements(self) -> int:
         return sum(tensor.elements for tensor in self.tensors)
 
