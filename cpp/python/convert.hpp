@@ -22,6 +22,7 @@ void register_entropy(py::module_& m);
 void register_quantize(py::module_& m);
 void register_transform(py::module_& m);
 void register_codecs(py::module_& m);
+void register_lossless(py::module_& m);
 
 // A contiguous buffer (numpy array, bytes, memoryview, mmap) seen as its raw bytes; no copy. It holds the exporter's
 // buffer open for as long as it lives, so spans from it stay valid while the GIL is released. Build and destroy it

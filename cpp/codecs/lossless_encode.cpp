@@ -1,0 +1,115 @@
+#include <algorithm>
+
+#include "base/parallel.hpp"
+#include "codecs/lossless_encoder.hpp"
+
+namespace nncodec::lossless {
+namespace {
+
+constexpr std::size_t kMostPlanar = std::size_t{1}
+                                    << 14;  // numbers: up to here, doing without tables is tried
+
+struct Task {
+    std::size_t part;
+    std::size_t chunk;
+};
+
+std::size_t total_size(const Bytes& model, std::span<const Bytes> chunks) {
+    std::size_t size = model.size();
+    for (const Bytes& chunk : chunks) size += chunk.size();
+    return size;
+}
+
+Bytes serialise(const Model& model, const NumberFormat& format) {
+    ByteWriter out;
+    write_model(model, format, out);
+    return out.take();
+}
+
+}  // namespace
+
+Encoding::Encoding(const Part& part) : plan_(std::make_unique<Plan>(survey(part))) {}
+Encoding::Encoding(Encoding&&) noexcept = default;
+Encoding& Encoding::operator=(Encoding&&) noexcept = default;
+Encoding::~Encoding() = default;
+
+std::size_t Encoding::chunk_elements() const noexcept {
+    return plan_->chunk_numbers / plan_->format.numbers;
+}
+std::size_t Encoding::chunks() const noexcept {
+    return plan_->chunks();
+}
+
+std::vector<Bytes> Encoding::encode(std::size_t first, std::size_t end, std::size_t threads) {
+    if (first > end || end > chunks()) throw ArgumentError("these chunks do not exist");
+    std::vector<Bytes> result(end - first);
+    if (!ready_.empty()) {
+        std::move(ready_.begin() + static_cast<std::ptrdiff_t>(first),
+                  ready_.begin() + static_cast<std::ptrdiff_t>(end), result.begin());
+        return result;
+    }
+    parallel_for(result.size(), threads,
+                 [&](std::size_t i) { result[i] = encode_chunk(*plan_, plan_->model, first + i); });
+    return result;
+}
+
+// Small parts: the same without tables, if that is smaller. Any part: raw, if nothing is smaller.
+void Encoding::settle() {
+    const Plan& plan = *plan_;
+    if (plan.model.has_symbols() && plan.numbers <= kMostPlanar && ready_.size() == 1) {
+        const Model planar = planar_model(plan.model);
+        Bytes model = serialise(planar, plan.format);
+        Bytes chunk = encode_chunk(plan, planar, 0);
+        if (model.size() + chunk.size() < total_size(model_, ready_)) {
+            model_ = std::move(model);
+            ready_[0] = std::move(chunk);
+        }
+    }
+    const bool coded = std::any_of(ready_.begin(), ready_.end(), [](const Bytes& chunk) {
+        return chunk[0] >= static_cast<std::uint8_t>(ChunkMode::coded);
+    });
+    if (!coded) model_.clear();
+    // A chunk that needs no model is at most one byte longer than its elements.
+    if (total_size(model_, ready_) <= plan.data.size() + ready_.size()) return;
+    model_.clear();
+    for (std::size_t i = 0; i < ready_.size(); ++i) ready_[i] = encode_chunk(plan, Model{}, i);
+}
+
+std::vector<Encoding> encode(std::span<const Part> parts, std::size_t threads) {
+    std::vector<Encoding> encodings;
+    encodings.reserve(parts.size());
+    for (const Part& part : parts) encodings.emplace_back(part);
+
+    std::vector<Task> tasks;
+    std::vector<std::vector<ChunkStatistics>> statistics(parts.size());
+    for (std::size_t i = 0; i < parts.size(); ++i) {
+        for (std::size_t c = 0; c < encodings[i].chunks(); ++c) tasks.push_back({i, c});
+        statistics[i].resize(encodings[i].chunks());
+    }
+    parallel_for(tasks.size(), threads, [&](std::size_t t) {
+        const Plan& plan = *encodings[tasks[t].part].plan_;
+        if (!plan.model.has_symbols()) return;
+        statistics[tasks[t].part][tasks[t].chunk] = gather(plan, plan.chunk(tasks[t].chunk));
+    });
+    parallel_for(parts.size(), threads, [&](std::size_t i) {
+        Encoding& encoding = encodings[i];
+        Plan& plan = *encoding.plan_;
+        if (plan.numbers == 0) return;
+        if (plan.model.has_symbols()) choose_model(plan, statistics[i]);
+        statistics[i] = {};
+        encoding.model_ = serialise(plan.model, plan.format);
+        if (plan.data.size() <= kMostAhead) encoding.ready_.resize(plan.chunks());
+    });
+    parallel_for(tasks.size(), threads, [&](std::size_t t) {
+        Encoding& encoding = encodings[tasks[t].part];
+        if (encoding.ready_.empty()) return;
+        encoding.ready_[tasks[t].chunk] =
+            encode_chunk(*encoding.plan_, encoding.plan_->model, tasks[t].chunk);
+    });
+    parallel_for(parts.size(), threads, [&](std::size_t i) {
+        if (!encodings[i].ready_.empty()) encodings[i].settle();
+    });
+    return encodings;
+}
+
+}  // namespace nncodec::lossless

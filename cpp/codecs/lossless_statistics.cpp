@@ -1,0 +1,190 @@
+#include <algorithm>
+#include <cstring>
+#include <unordered_map>
+
+#include "codecs/lossless_encoder.hpp"
+#include "codecs/lossless_rows.hpp"
+#include "codecs/scratch.hpp"
+
+#if defined(__x86_64__)
+#include <emmintrin.h>
+#endif
+
+namespace nncodec::lossless {
+namespace {
+
+constexpr std::uint8_t kLeastZeros = 4;  // fewer zero bits come about by chance in short rows
+
+// How a symbol counts towards the scale of its row: its magnitude, if only the last `reach` below the
+// greatest are looked at (zeros and other outliers below say nothing about the rest), in steps of 1 /
+// `steps`.
+struct Scale {
+    std::array<std::uint8_t, 256> magnitude{};
+    bool identity = true;
+    std::uint8_t reach = 255;
+    unsigned steps = 1;
+};
+
+Scale scale_of(const Plan& plan) {
+    Scale scale;
+    for (std::size_t s = 0; s < 256; ++s) scale.magnitude[s] = static_cast<std::uint8_t>(s);
+    if (plan.model.kind == Kind::floats) {
+        scale.reach = 8;
+        scale.steps = 8;
+        return scale;
+    }
+    switch (static_cast<DType>(plan.dtype)) {
+        case DType::float8_e4m3fn:
+        case DType::float8_e5m2:
+        case DType::float8_e4m3fnuz:
+        case DType::float8_e5m2fnuz:
+            scale.identity = false;
+            for (std::size_t s = 128; s < 256; ++s) scale.magnitude[s] = static_cast<std::uint8_t>(s - 128);
+            break;
+        case DType::int8:
+            scale.identity = false;
+            for (std::size_t s = 128; s < 256; ++s) scale.magnitude[s] = static_cast<std::uint8_t>(256 - s);
+            break;
+        default:
+            break;
+    }
+    return scale;
+}
+
+// steps * mean of max(symbol, greatest - reach).
+std::uint16_t level_of(std::span<const std::uint8_t> symbols, const Scale& scale) noexcept {
+    std::uint8_t greatest = 0;
+    for (const std::uint8_t s : symbols) greatest = std::max(greatest, s);
+    const auto floor = static_cast<std::uint8_t>(greatest > scale.reach ? greatest - scale.reach : 0);
+    std::uint64_t sum = 0;
+    std::size_t i = 0;
+#if defined(__x86_64__)
+    __m128i sums = _mm_setzero_si128();
+    const __m128i floors = _mm_set1_epi8(static_cast<char>(floor));
+    for (; i + 16 <= symbols.size(); i += 16) {
+        const __m128i x = _mm_loadu_si128(reinterpret_cast<const __m128i*>(symbols.data() + i));
+        sums = _mm_add_epi64(sums, _mm_sad_epu8(_mm_max_epu8(x, floors), _mm_setzero_si128()));
+    }
+    sum = static_cast<std::uint64_t>(_mm_cvtsi128_si64(sums)) +
+          static_cast<std::uint64_t>(_mm_cvtsi128_si64(_mm_unpackhi_epi64(sums, sums)));
+#endif
+    for (; i < symbols.size(); ++i) sum += std::max(symbols[i], floor);
+    return static_cast<std::uint16_t>((sum * scale.steps + symbols.size() / 2) / symbols.size());
+}
+
+// Counts a row's symbols into `counts`. Four sets of counters, for equal neighbours would wait for each
+// other; they are cleared over the range that was used.
+class RowCounter {
+  public:
+    void count(std::span<const std::uint8_t> row, std::array<std::uint64_t, 256>& counts) noexcept {
+        std::size_t i = 0;
+        for (; i + 8 <= row.size(); i += 8) {
+            const auto eight = load_le<std::uint64_t>(row.data() + i);
+            ++sets_[0][eight & 0xFF];
+            ++sets_[1][eight >> 8 & 0xFF];
+            ++sets_[2][eight >> 16 & 0xFF];
+            ++sets_[3][eight >> 24 & 0xFF];
+            ++sets_[0][eight >> 32 & 0xFF];
+            ++sets_[1][eight >> 40 & 0xFF];
+            ++sets_[2][eight >> 48 & 0xFF];
+            ++sets_[3][eight >> 56];
+        }
+        for (; i < row.size(); ++i) ++sets_[0][row[i]];
+        for (std::size_t s = 0; s < 256; ++s) {
+            counts[s] += std::uint64_t{sets_[0][s]} + sets_[1][s] + sets_[2][s] + sets_[3][s];
+        }
+        std::memset(sets_.data(), 0, sizeof sets_);
+    }
+
+  private:
+    std::array<std::array<std::uint32_t, 256>, 4> sets_{};
+};
+
+BinKey key_of(const Plan& plan, std::uint64_t any, std::uint16_t level) noexcept {
+    BinKey key;
+    key.level = level;
+    if (plan.model.kind != Kind::floats) return key;
+    if (any == 0) {  // +0 throughout: all bits are unused, but a sparse layout stores none of them anyway
+        if (plan.model.map.sparse) return key;
+        key.zeros = static_cast<std::uint8_t>(plan.format.mantissa_bits);
+        key.plus = true;
+        return key;
+    }
+    const auto zeros = std::min(static_cast<unsigned>(std::countr_zero(any)), plan.format.mantissa_bits);
+    key.zeros = zeros < kLeastZeros ? std::uint8_t{0} : static_cast<std::uint8_t>(zeros);
+    key.plus = any >> (plan.format.mantissa_bits + plan.format.exponent_bits) == 0;
+    return key;
+}
+
+std::uint64_t palette_symbols(const Plan& plan, ByteView chunk, std::span<std::uint8_t> symbols) {
+    std::unordered_map<std::uint64_t, std::uint8_t> place;
+    const std::size_t size = plan.format.bytes;
+    for (std::size_t i = 0; i < plan.model.palette.size() / size; ++i) {
+        std::uint64_t value = 0;
+        std::memcpy(&value, plan.model.palette.data() + i * size, size);
+        place[value] = static_cast<std::uint8_t>(i);
+    }
+    std::uint64_t last = 0;
+    std::memcpy(&last, chunk.data(), size);
+    std::uint8_t symbol = place.at(last);
+    for (std::size_t i = 0; i < symbols.size(); ++i) {
+        std::uint64_t value = 0;
+        std::memcpy(&value, chunk.data() + i * size, size);
+        if (value != last) {
+            last = value;
+            symbol = place.at(value);
+        }
+        symbols[i] = symbol;
+    }
+    return 0;
+}
+
+}  // namespace
+
+std::uint64_t make_symbols(const Plan& plan, ByteView chunk, std::span<std::uint8_t> symbols) {
+    switch (plan.model.kind) {
+        case Kind::floats:
+            return planes::symbols_of(plan.format, plan.model.map, chunk.data(), symbols.size(),
+                                      symbols.data());
+        case Kind::palette:
+            return palette_symbols(plan, chunk, symbols);
+        case Kind::bytes:
+            std::memcpy(symbols.data(), chunk.data(), chunk.size());
+            return 0;
+        case Kind::raw:
+        case Kind::integers:
+            break;
+    }
+    return 0;
+}
+
+ChunkStatistics gather(const Plan& plan, ByteView chunk) {
+    thread_local Scratch row_scratch;
+    thread_local Scratch magnitude_scratch;
+    ChunkStatistics result;
+    RowCounter counter;
+    const Scale scale = scale_of(plan);
+    const std::size_t row_bytes = plan.model.columns * plan.format.bytes;
+    result.rows.reserve((chunk.size() + row_bytes - 1) / row_bytes);
+    for (std::size_t at = 0; at < chunk.size(); at += row_bytes) {
+        const ByteView row = chunk.subspan(at, std::min(row_bytes, chunk.size() - at));
+        const std::span<std::uint8_t> symbols = row_scratch.get(row.size() / plan.format.bytes);
+        const std::uint64_t any = make_symbols(plan, row, symbols);
+        result.any |= any;
+        std::span<const std::uint8_t> magnitudes = symbols;
+        if (!scale.identity) {
+            const std::span<std::uint8_t> mapped = magnitude_scratch.get(symbols.size());
+            for (std::size_t i = 0; i < symbols.size(); ++i) mapped[i] = scale.magnitude[symbols[i]];
+            magnitudes = mapped;
+        }
+        const BinKey key = key_of(plan, any, level_of(magnitudes, scale));
+        Bin& bin = result.bins[key];
+        ++bin.rows;
+        bin.numbers += symbols.size();
+        counter.count(symbols, bin.counts);
+        result.rows.push_back(key);
+    }
+    return result;
+}
+
+}  // namespace nncodec::lossless

@@ -1,0 +1,270 @@
+"""The lossless codec gives back every bit, of every type, and is small where there is something to save."""
+
+import random
+import zlib
+from math import prod
+from pathlib import Path
+
+import ml_dtypes
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nncodec import _core
+from nncodec.codecs.base import Part
+from nncodec.codecs.lossless import Lossless, columns_of
+from nncodec.errors import DecodeError
+
+# code: (bytes of an element, bytes of a number)
+TYPES = {
+    1: (8, 8), 2: (4, 4), 3: (2, 2), 4: (2, 2), 5: (1, 1), 6: (1, 1), 7: (1, 1), 8: (1, 1), 9: (1, 1), 10: (1, 1),
+    16: (8, 8), 17: (4, 4), 18: (2, 2), 19: (1, 1), 20: (8, 8), 21: (4, 4), 22: (2, 2), 23: (1, 1), 32: (1, 1),
+    48: (16, 8), 49: (8, 4), 50: (4, 2),
+}  # fmt: skip
+UINT = {1: np.uint8, 2: np.uint16, 4: np.uint32, 8: np.uint64}
+
+
+def part_of(dtype, shape, data):
+    return Part(dtype, (tuple(shape),), np.frombuffer(data, np.uint8))
+
+
+def encode(parts, threads=1):
+    records = Lossless().encode(parts, None, threads)
+    return [(record.chunk_elements, record.model, list(record.chunks)) for record in records]
+
+
+def decode(part, record, threads=1):
+    chunk_elements, model, chunks = record
+    decoder = Lossless.decoder(1, part.dtype, part.shapes, chunk_elements, model)
+    n = sum(prod(shape) for shape in part.shapes)
+    size = TYPES[part.dtype][0]
+    assert len(chunks) == -(-n // chunk_elements)
+    out = np.full(n * size, 0xA5, np.uint8)
+    step = chunk_elements * size
+    jobs = [
+        (decoder, i, chunk, 7, _core.crc32c(chunk, 7), out[i * step : (i + 1) * step])
+        for i, chunk in enumerate(chunks)
+    ]
+    failure = _core.decode_chunks(jobs, threads)
+    if failure is not None:
+        raise DecodeError(failure[1])
+    return out
+
+
+def size_of(record):
+    return len(record[1]) + sum(len(chunk) for chunk in record[2])
+
+
+def check(part):
+    [record] = encode([part])
+    assert np.array_equal(decode(part, record), part.data)
+    chunks = len(record[2])
+    assert size_of(record) <= part.data.size + chunks
+    return size_of(record)
+
+
+def numbers(dtype, n, kind, seed):
+    """n elements of a type as bytes, in one of the ways that tensors come."""
+    rng = np.random.default_rng(seed)
+    element, size = TYPES[dtype]
+    n = n * element // size
+    noise = rng.integers(0, 2 ** (8 * size), n, dtype=np.uint64).astype(UINT[size])
+    if kind == "noise":
+        return noise
+    if kind == "constant":
+        return np.full(n, noise[0] if n else 0, UINT[size])
+    if kind == "few":
+        return noise[rng.integers(0, max(1, min(5, n)), n)] if n else noise
+    if kind == "counting":
+        return (np.arange(n, dtype=np.uint64) * 3 + 5).astype(UINT[size])
+    weights = rng.standard_normal(n) * np.exp2(rng.integers(-3, 3, -(-n // 50)).repeat(50)[:n])
+    if kind == "sparse":
+        weights[rng.random(n) < 0.7] = 0
+    if kind == "special":
+        weights[rng.random(n) < 0.1] = -0.0
+        weights[rng.random(n) < 0.1] = np.inf
+        weights[rng.random(n) < 0.1] = np.nan
+        weights *= 1e-5
+    floats = {
+        1: np.float64,
+        2: np.float32,
+        3: np.float16,
+        4: ml_dtypes.bfloat16,
+        48: np.float64,
+        49: np.float32,
+        50: np.float16,
+    }
+    if dtype in floats:
+        with np.errstate(over="ignore"):
+            result = weights.astype(floats[dtype]).view(UINT[size])
+    else:
+        result = np.clip(np.nan_to_num(weights * 20, posinf=0), -128, 127).astype(np.int64).astype(UINT[size])
+    if kind == "special" and n:
+        result[rng.integers(0, n, 3)] = noise[:3] if n >= 3 else noise[0]
+    return result
+
+
+KINDS = ["noise", "constant", "few", "counting", "weights", "sparse", "special"]
+
+
+@given(
+    st.sampled_from(sorted(TYPES)),
+    st.sampled_from(KINDS),
+    st.lists(st.integers(0, 40), max_size=4),
+    st.integers(0, 2**32),
+)
+def test_round_trip(dtype, kind, shape, seed):
+    if prod(shape) > 30_000:
+        shape = shape[:2]
+    check(part_of(dtype, shape, numbers(dtype, prod(shape), kind, seed).tobytes()))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("dtype", sorted(TYPES))
+def test_round_trip_over_several_chunks(dtype, kind):
+    shape = (1001, 257) if TYPES[dtype][0] == TYPES[dtype][1] else (1001, 129)
+    check(part_of(dtype, shape, numbers(dtype, prod(shape), kind, 1).tobytes()))
+
+
+@pytest.mark.parametrize("dtype", [3, 4])
+def test_every_pattern_of_two_bytes(dtype):
+    check(part_of(dtype, (256, 256), np.arange(1 << 16, dtype=np.uint16).tobytes()))
+
+
+@pytest.mark.parametrize("dtype", sorted(TYPES))
+def test_noise_costs_at_most_a_thousandth(dtype):
+    for n in (300_000, 1_000, 3):
+        part = part_of(dtype, (n,), numbers(dtype, n, "noise", 3).tobytes())
+        assert check(part) <= part.data.size * 1.001 + 2
+
+
+@pytest.mark.parametrize("dtype", sorted(TYPES))
+def test_a_constant_costs_nothing(dtype):
+    part = part_of(dtype, (500, 100), numbers(dtype, 50_000, "constant", 4).tobytes())
+    assert check(part) <= TYPES[dtype][0] + 1
+
+
+@pytest.mark.parametrize(("source", "dtype"), [(ml_dtypes.bfloat16, 4), (np.float16, 3)])
+@pytest.mark.parametrize(("target", "code"), [(np.float32, 2), (np.float64, 1)])
+def test_a_widened_tensor_shrinks_to_what_it_was(source, dtype, target, code):
+    narrow = (np.random.default_rng(5).standard_normal((500, 200)) / 30).astype(source)
+    small = check(part_of(dtype, narrow.shape, narrow.tobytes()))
+    # One exponent more for each of float16's denormals is all that may differ.
+    assert check(part_of(code, narrow.shape, narrow.astype(target).tobytes())) <= small * 1.002 + 32
+
+
+def test_rows_that_were_once_narrow_shrink():
+    weights = np.random.default_rng(6).standard_normal((400, 256)).astype(np.float32)
+    plain = check(part_of(2, weights.shape, weights.tobytes()))
+    weights[::2] = weights[::2].astype(np.float16)
+    mixed = check(part_of(2, weights.shape, weights.tobytes()))
+    assert mixed <= plain - 200 * 256 * 13 / 8 * 0.98
+
+
+def test_zeros_cost_no_mantissa():
+    rng = np.random.default_rng(7)
+    weights = rng.standard_normal((300, 300)).astype(np.float32)
+    weights[rng.random(weights.shape) < 0.9] = 0
+    dense = check(part_of(2, (9_000,), rng.standard_normal(9_000).astype(np.float32).tobytes()))
+    assert check(part_of(2, weights.shape, weights.tobytes())) <= dense * 1.02 + 90_000 * 0.47 / 8 + 500
+
+
+def test_rows_of_different_scale_get_tables_of_their_own():
+    rng = np.random.default_rng(8)
+    weights = rng.standard_normal((512, 512)).astype(ml_dtypes.bfloat16)
+    same = check(part_of(4, weights.shape, weights.tobytes()))
+    scaled = (weights.astype(np.float32) * np.exp2(rng.integers(-9, 9, (512, 1)))).astype(ml_dtypes.bfloat16)
+    assert check(part_of(4, scaled.shape, scaled.tobytes())) <= same * 1.01
+
+
+def test_small_tensors_in_one_part():
+    """Batch-norm vectors of a network: about 27 bits a value, everything included."""
+    rng = np.random.default_rng(9)
+    pieces = []
+    for _ in range(15):
+        n = int(rng.choice([16, 32, 64]))
+        pieces += [
+            1 + 0.2 * rng.standard_normal(n), 0.3 * rng.standard_normal(n),
+            0.5 * rng.standard_normal(n), np.exp(rng.standard_normal(n)),
+        ]  # fmt: skip
+    data = np.concatenate(pieces).astype(np.float32)
+    part = Part(2, tuple((len(p),) for p in pieces), data.view(np.uint8))
+    assert check(part) * 8 <= 27.5 * data.size
+
+
+@pytest.mark.parametrize("dtype", [2, 4, 23, 17])
+def test_threads_and_instruction_sets_change_nothing(dtype):
+    parts = [
+        part_of(dtype, (700, 450), numbers(dtype, 315_000, kind, 10).tobytes())
+        for kind in ("weights", "sparse", "few")
+    ]
+    expected = encode(parts)
+    assert encode(parts, threads=2) == expected
+    best = _core.isa()
+    for isa in _core.supported_isas():
+        _core.force_isa(isa)
+        assert encode(parts) == expected
+        for part, record in zip(parts, expected, strict=True):
+            assert np.array_equal(decode(part, record, threads=2), part.data)
+    _core.force_isa(best)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "kind", "n"),
+    [(2, "weights", 500), (2, "sparse", 3000), (4, "weights", 20_000), (1, "special", 800), (17, "counting", 300),
+     (17, "few", 20_000), (5, "weights", 20_000), (32, "constant", 50)],
+)  # fmt: skip
+def test_damage_is_refused_or_gives_some_values(dtype, kind, n):
+    """Checksums are made right again here, so that the parser alone stands guard."""
+    part = part_of(dtype, (n // 50, 50), numbers(dtype, n, kind, 11).tobytes())
+    [(chunk_elements, model, chunks)] = encode([part])
+    dice = random.Random(zlib.crc32(f"{dtype}{kind}".encode()))
+    for _ in range(300):
+        damaged_model, damaged = bytearray(model), bytearray(chunks[0])
+        target = damaged_model if damaged_model and dice.random() < 0.4 else damaged
+        for _ in range(dice.randint(1, 3)):
+            action, at = dice.randint(0, 3), dice.randrange(len(target) + 1)
+            if action == 0:
+                del target[at:]
+            elif action == 1:
+                target.insert(at, dice.randrange(256))
+            elif at < len(target):
+                target[at] ^= 1 << dice.randrange(8)
+        try:
+            out = decode(part, (chunk_elements, bytes(damaged_model), [bytes(damaged)]))
+        except DecodeError:
+            continue
+        assert out.size == part.data.size
+
+
+@pytest.mark.parametrize("payload", [b"", b"\x09", b"\x00", b"\x01", b"\x02", b"\x03"])
+def test_bad_chunks_are_refused(payload):
+    with pytest.raises(DecodeError):
+        decode(part_of(2, (3,), bytes(12)), (64, b"", [payload]))
+
+
+def test_rows_are_what_has_a_scale_of_its_own():
+    assert columns_of([(100, 384)]) == 384
+    assert columns_of([(64, 16, 3, 3)]) == 144
+    assert columns_of([(64, 1, 3, 3)]) == 72
+    assert columns_of([(10, 512, 7, 7)]) == 512 * 49 or columns_of([(10, 512, 7, 7)]) == 49 * 2
+    assert columns_of([(1000,)]) == 64
+    assert columns_of([()]) == 64
+    assert columns_of([(5, 0)]) >= 1
+
+
+def test_real_networks_come_back():
+    from bench.datasets import networks, read_safetensors
+
+    files, reason = networks()
+    if not files:
+        pytest.skip(reason or "no networks")
+    codes = {"float32": 2, "float16": 3, "bfloat16": 4, "int64": 16}
+    for path in list(files.values()):
+        tensors = read_safetensors(Path(path))
+        parts = [
+            part_of(codes[str(t.dtype)], t.shape, np.ascontiguousarray(t).tobytes()) for t in tensors.values()
+        ]
+        for part, record in zip(parts, encode(parts, threads=0), strict=True):
+            assert np.array_equal(decode(part, record, threads=0), part.data)
