@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <string>
 
+#include "base/dispatch.hpp"
 #include "entropy/rans_kernels.hpp"
 
 namespace nncodec::rans {
@@ -9,10 +10,9 @@ namespace {
 SmallTable make_small_table(const AliasTable& table) noexcept {
     SmallTable small{};
     for (std::size_t b = 0; b < 64; ++b) {
-        small.cut[b] = table.cut[b];
+        small.bucket[b] = static_cast<std::uint16_t>(table.cut[b] << 8 | table.alias[b]);
         small.shift[b] = table.shift[b];
         small.frequency[b] = static_cast<std::uint16_t>(table.frequency[b]);
-        small.alias[b] = table.alias[b];
         small.symbol[b] = table.symbol[b];
     }
     return small;
@@ -105,6 +105,27 @@ bool decode_rest(const Lookup lookup, const Layout& layout, unsigned lanes,
     return true;
 }
 
+// As far as the vector kernels of this machine go; decode_rest does what is left, which may be everything.
+void decode_vectors(const DecodeTables& tables, const Layout& layout, unsigned lanes,
+                    DecodeProgress& progress) {
+#if defined(__x86_64__)
+    const DecodeTask task{tables.slots.data(),
+                          tables.small.empty() ? nullptr : tables.small.data(),
+                          tables.bucket_bits,
+                          lanes,
+                          layout.n,
+                          layout.columns,
+                          layout.row_context.data(),
+                          layout.column_context.data()};
+    switch (active_isa()) {
+        case Isa::avx512:
+            return decode_avx512(task, progress);
+        default:
+            return;
+    }
+#endif
+}
+
 }  // namespace
 
 Decoder::Decoder(std::span<const Frequencies> tables) {
@@ -151,6 +172,7 @@ void Decoder::decode(ByteView stream, const Layout& layout, unsigned lanes,
         progress.states[lane] = load_le<std::uint32_t>(stream.data() + 4 * lane);
         if (progress.states[lane] < kLowest) throw DecodeError("rANS lane state is below 2^16");
     }
+    if (tables_->prob_bits == 12) decode_vectors(*tables_, layout, lanes, progress);
     const bool whole = tables_->prob_bits == 12
                            ? decode_rest(SlotLookup(*tables_), layout, lanes, progress)
                            : decode_rest(BucketLookup(*tables_), layout, lanes, progress);

@@ -28,11 +28,10 @@ struct EncodeTables {
 
 // A table of at most 64 buckets as vector kernels hold it in registers; prob_bits is 12.
 struct alignas(64) SmallTable {
-    std::uint16_t cut[64];
+    std::uint16_t bucket[64];  // cut << 8 | alias
     std::uint16_t shift[64];
-    std::uint16_t frequency[64];
-    std::uint16_t alias[64];
-    std::uint8_t symbol[64];
+    std::uint16_t frequency[64];  // of each rank
+    std::uint16_t symbol[64];
 };
 
 struct DecodeTables {
@@ -48,12 +47,28 @@ struct DecodeTables {
 // How far a decoder has come. A vector kernel goes on as long as it can read whole vectors; the scalar one
 // finishes.
 struct DecodeProgress {
-    const std::uint8_t* words;  // next word of the stream
-    const std::uint8_t* end;
-    std::uint8_t* out;       // next symbol
-    std::size_t row = 0;     // whole rows done
-    std::size_t column = 0;  // in that row, a multiple of `lanes` unless the row is done
-    std::uint32_t states[kMaxLanes];
+    const std::uint8_t* words = nullptr;  // next word of the stream
+    const std::uint8_t* end = nullptr;
+    std::uint8_t* out = nullptr;  // next symbol
+    std::size_t row = 0;          // whole rows done
+    std::size_t column = 0;       // in that row, a multiple of `lanes`
+    alignas(64) std::uint32_t states[kMaxLanes];
 };
+
+// Plain pointers for the vector kernels, whose files must not emit inline functions of the standard library:
+// the linker might take theirs for everybody. Null contexts are 0 everywhere. prob_bits is 12.
+struct DecodeTask {
+    const std::uint32_t* slots;
+    const SmallTable* small;  // null: some table has more than 64 buckets
+    unsigned bucket_bits;
+    unsigned lanes;
+    std::size_t n;
+    std::size_t columns;
+    const std::uint8_t* row_context;
+    const std::uint8_t* column_context;
+};
+
+void decode_avx2(const DecodeTask& task, DecodeProgress& progress) noexcept;
+void decode_avx512(const DecodeTask& task, DecodeProgress& progress) noexcept;
 
 }  // namespace nncodec::rans
