@@ -30,6 +30,8 @@ inline constexpr std::size_t kMaxTables = 256;
 struct Frequencies {
     std::vector<std::uint32_t> of;  // at most 256 entries, the last one not 0
     unsigned prob_bits = kDefaultProbBits;
+
+    bool operator==(const Frequencies&) const = default;
 };
 
 // The frequencies with the least code length for these counts: each symbol that occurs gets at least 1, the
@@ -41,7 +43,14 @@ Frequencies normalise(std::span<const std::uint64_t> counts, unsigned prob_bits 
 // `table`; UINT64_MAX if a symbol that occurs has frequency 0.
 std::uint64_t cost_in_256ths(std::span<const std::uint64_t> counts, const Frequencies& table) noexcept;
 
-// Compact serialisation of a set of tables (all of the same prob_bits). read_tables validates everything.
+// Tables for these counts (one vector per table, none all 0) that cost least together with their
+// serialisation: frequencies are rounded as coarsely as the counts allow. For large counts they are
+// normalise's.
+std::vector<Frequencies> fit_tables(std::span<const std::vector<std::uint64_t>> counts,
+                                    unsigned prob_bits = kDefaultProbBits);
+
+// Compact serialisation of a set of tables (all of the same prob_bits), shorter for tables made by
+// fit_tables. read_tables validates everything; max_tables bounds what it accepts (at most kMaxTables).
 void write_tables(ByteWriter& out, std::span<const Frequencies> tables);
 std::vector<Frequencies> read_tables(ByteReader& in, std::size_t max_tables = kMaxTables);
 

@@ -126,38 +126,4 @@ std::uint64_t cost_in_256ths(std::span<const std::uint64_t> counts, const Freque
     return (high << 8) + ((low + 0xFFFF) >> 16);
 }
 
-void write_tables(ByteWriter& out, std::span<const Frequencies> tables) {
-    check_tables(tables);
-    out.varint(tables.size());
-    out.u8(static_cast<std::uint8_t>(tables.front().prob_bits));
-    for (const Frequencies& table : tables) {
-        std::size_t size = table.of.size();
-        while (table.of[size - 1] == 0) --size;
-        out.varint(size);
-        for (std::size_t s = 0; s < size; ++s) out.varint(table.of[s]);
-    }
-}
-
-std::vector<Frequencies> read_tables(ByteReader& in, std::size_t max_tables) {
-    const auto count =
-        static_cast<std::size_t>(in.varint("rANS table count", std::min(max_tables, kMaxTables)));
-    if (count == 0) in.fail("rANS table count", "is 0");
-    const unsigned prob_bits = in.u8("rANS prob_bits");
-    if (prob_bits < kMinProbBits || prob_bits > kMaxProbBits) in.fail("rANS prob_bits", "is not 12 to 16");
-    std::vector<Frequencies> tables;
-    for (std::size_t t = 0; t < count; ++t) {
-        const std::uint64_t size = in.varint("rANS table size", 256);
-        Frequencies table{{}, prob_bits};
-        std::uint64_t sum = 0;
-        for (std::uint64_t s = 0; s < size; ++s) {
-            table.of.push_back(static_cast<std::uint32_t>(in.varint("rANS frequency", 1U << prob_bits)));
-            sum += table.of.back();
-        }
-        if (sum != 1U << prob_bits) in.fail("rANS frequencies", "sum to " + std::to_string(sum));
-        if (table.of.back() == 0) in.fail("rANS frequencies", "end in 0");
-        tables.push_back(std::move(table));
-    }
-    return tables;
-}
-
 }  // namespace nncodec::rans

@@ -46,6 +46,16 @@ void register_rans(py::module_& m) {
         "counts"_a, "table"_a, "prob_bits"_a = rans::kDefaultProbBits,
         "Code length in 1/256 bit; 2**64 - 1 if a symbol that occurs has frequency 0.");
     m.def(
+        "rans_fit_tables",
+        [](const std::vector<std::vector<std::uint64_t>>& counts, unsigned prob_bits) {
+            std::vector<Table> result;
+            for (const rans::Frequencies& table : rans::fit_tables(counts, prob_bits))
+                result.push_back(table.of);
+            return result;
+        },
+        "counts"_a, "prob_bits"_a = rans::kDefaultProbBits,
+        "Tables that cost least together with their serialisation, one per list of counts.");
+    m.def(
         "rans_write_tables",
         [](const std::vector<Table>& tables, unsigned prob_bits) {
             ByteWriter out;
