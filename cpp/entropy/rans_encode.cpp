@@ -2,6 +2,7 @@
 #include <memory>
 #include <string>
 
+#include "base/dispatch.hpp"
 #include "entropy/rans_kernels.hpp"
 
 namespace nncodec::rans {
@@ -20,14 +21,14 @@ inline EncodeEntry make_entry(std::uint32_t frequency, std::uint32_t start) noex
     return {reciprocal, frequency, start};
 }
 
-// Pushes one symbol on `state`; `words` runs downwards.
+// Pushes one symbol on `state`.
 inline std::uint32_t encode_symbol(std::uint32_t state, const EncodeEntry& entry, const std::uint16_t* slots,
                                    unsigned prob_bits, std::uint16_t*& words) noexcept {
     // Above this limit the new state would not fit 32 bits. It is 2^32 for the only symbol of a table.
     const std::uint64_t limit = std::uint64_t{entry.frequency} << (32 - prob_bits);
     const bool full = state >= limit;
-    words[-1] = static_cast<std::uint16_t>(state);
-    words -= full;
+    *words = static_cast<std::uint16_t>(state);
+    words += full;
     state = full ? state >> 16 : state;
     const auto quotient =
         entry.reciprocal == 0 ? state : static_cast<std::uint32_t>(multiply_high(state, entry.reciprocal));
@@ -42,6 +43,70 @@ inline std::uint32_t encode_symbol(std::uint32_t state, const EncodeEntry& entry
 
 std::uint8_t greatest(std::span<const std::uint8_t> contexts) noexcept {
     return contexts.empty() ? std::uint8_t{0} : *std::max_element(contexts.begin(), contexts.end());
+}
+
+void add_vectors(EncodeTables& tables) {
+    tables.packed.reserve(tables.entries.size());
+    for (const EncodeEntry& entry : tables.entries)
+        tables.packed.push_back(entry.start << 16 | entry.frequency);
+    tables.vectors.resize(tables.n_tables);
+    for (std::size_t t = 0; t < tables.n_tables; ++t) {
+        EncodeVectors& table = tables.vectors[t];
+        bool any = false;
+        for (std::uint16_t s = 0; s < 256; ++s) {
+            const EncodeEntry& entry = tables.entries[256 * t + s];
+            if (entry.frequency == 0) continue;
+            if (!any) table.first = s;
+            any = true;
+            if (s - table.first >= 64) {
+                tables.vectors = {};
+                return;
+            }
+            table.frequency[s - table.first] = static_cast<std::uint16_t>(entry.frequency);
+            table.start[s - table.first] = static_cast<std::uint16_t>(entry.start);
+        }
+    }
+}
+
+void encode_scalar(const EncodeTables& tables, std::span<const std::uint8_t> symbols, const Layout& layout,
+                   unsigned lanes, EncodeProgress& progress) {
+    const unsigned bits = tables.prob_bits;
+    const std::size_t rows = (layout.n + layout.columns - 1) / layout.columns;
+    std::uint16_t* words = progress.words;
+    for (std::size_t row = rows; row-- > 0;) {
+        const std::uint8_t* const from = symbols.data() + row * layout.columns;
+        const std::size_t row_context = layout.row_context.empty() ? 0 : layout.row_context[row];
+        for (std::size_t column = std::min(layout.columns, layout.n - row * layout.columns); column-- > 0;) {
+            const std::size_t table =
+                row_context + (layout.column_context.empty() ? 0 : layout.column_context[column]);
+            const EncodeEntry& entry = tables.entries[256 * table + from[column]];
+            if (entry.frequency == 0) refuse(from[column], table);
+            std::uint32_t& state = progress.states[column & (lanes - 1)];
+            state = encode_symbol(state, entry, tables.slots.data() + (table << bits), bits, words);
+        }
+    }
+    progress.words = words;
+}
+
+// Whether a vector kernel of this machine did it all.
+bool encode_vectors(const EncodeTables& tables, std::span<const std::uint8_t> symbols, const Layout& layout,
+                    unsigned lanes, EncodeProgress& progress) {
+#if defined(__x86_64__)
+    if (tables.prob_bits != 12 || lanes < 16 || active_isa() != Isa::avx512) return false;
+    const EncodeProgress start = progress;
+    const EncodeTask task{tables.packed.data(),
+                          tables.slots.data(),
+                          tables.vectors.empty() ? nullptr : tables.vectors.data(),
+                          lanes,
+                          layout.n,
+                          layout.columns,
+                          symbols.data(),
+                          layout.row_context.data(),
+                          layout.column_context.data()};
+    if (encode_avx512(task, progress)) return true;
+    progress = start;  // the scalar kernel knows which symbol it was
+#endif
+    return false;
 }
 
 }  // namespace
@@ -74,7 +139,7 @@ Encoder::Encoder(std::span<const Frequencies> tables) {
     made->prob_bits = tables.front().prob_bits;
     made->entries.resize(256 * tables.size());
     const std::size_t size = std::size_t{1} << made->prob_bits;
-    made->slots.resize(size * tables.size());
+    made->slots.resize(size * tables.size() + 1);
     const unsigned bucket_bits = bucket_bits_for(tables);
     const unsigned width_bits = made->prob_bits - bucket_bits;
     for (std::size_t t = 0; t < tables.size(); ++t) {
@@ -95,41 +160,29 @@ Encoder::Encoder(std::span<const Frequencies> tables) {
             slots[start[own ? bucket : alias.alias[bucket]] + place] = static_cast<std::uint16_t>(slot);
         }
     }
+    if (made->prob_bits == 12) add_vectors(*made);
     tables_ = made;
 }
 
 void Encoder::encode(std::span<const std::uint8_t> symbols, const Layout& layout, unsigned lanes,
                      Bytes& out) const {
-    const EncodeTables& tables = *tables_;
-    check_layout(layout, lanes, tables.n_tables);
+    check_layout(layout, lanes, tables_->n_tables);
     if (symbols.size() != layout.n)
         throw ArgumentError("the layout does not have as many symbols as were given");
-    std::uint32_t states[kMaxLanes];
-    std::fill_n(states, kMaxLanes, kLowest);
-    const auto buffer = std::make_unique_for_overwrite<std::uint16_t[]>(layout.n + 1);
-    std::uint16_t* const buffer_end = buffer.get() + layout.n + 1;
-    std::uint16_t* words = buffer_end;
-
-    const unsigned bits = tables.prob_bits;
-    const std::size_t rows = (layout.n + layout.columns - 1) / layout.columns;
-    for (std::size_t row = rows; row-- > 0;) {
-        const std::uint8_t* const from = symbols.data() + row * layout.columns;
-        const std::size_t row_context = layout.row_context.empty() ? 0 : layout.row_context[row];
-        for (std::size_t column = std::min(layout.columns, layout.n - row * layout.columns); column-- > 0;) {
-            const std::size_t table =
-                row_context + (layout.column_context.empty() ? 0 : layout.column_context[column]);
-            const EncodeEntry& entry = tables.entries[256 * table + from[column]];
-            if (entry.frequency == 0) refuse(from[column], table);
-            std::uint32_t& state = states[column & (lanes - 1)];
-            state = encode_symbol(state, entry, tables.slots.data() + (table << bits), bits, words);
-        }
+    const auto buffer = std::make_unique_for_overwrite<std::uint16_t[]>(layout.n + kEncodeSlack);
+    EncodeProgress progress;
+    progress.words = buffer.get();
+    std::fill_n(progress.states, kMaxLanes, kLowest);
+    if (!encode_vectors(*tables_, symbols, layout, lanes, progress)) {
+        encode_scalar(*tables_, symbols, layout, lanes, progress);
     }
 
-    const auto n_words = static_cast<std::size_t>(buffer_end - words);
+    const auto n_words = static_cast<std::size_t>(progress.words - buffer.get());
     const std::size_t at = out.size();
     out.resize(at + 4 * lanes + 2 * n_words);
-    for (unsigned lane = 0; lane < lanes; ++lane) store_le(out.data() + at + 4 * lane, states[lane]);
-    if (n_words != 0) std::memcpy(out.data() + at + 4 * lanes, words, 2 * n_words);
+    for (unsigned lane = 0; lane < lanes; ++lane) store_le(out.data() + at + 4 * lane, progress.states[lane]);
+    std::uint8_t* to = out.data() + at + 4 * lanes;
+    for (std::size_t i = n_words; i-- > 0; to += 2) store_le(to, buffer[i]);
 }
 
 }  // namespace nncodec::rans

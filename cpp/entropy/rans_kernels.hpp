@@ -19,9 +19,19 @@ struct EncodeEntry {
     std::uint32_t start;       // of its places among its table's slots
 };
 
+// A table for vector kernels, prob_bits 12.
+struct alignas(64) EncodeVectors {
+    std::uint16_t frequency[64];  // of symbols first .. first + 63
+    std::uint16_t start[64];
+    std::uint16_t first;
+};
+
 struct EncodeTables {
     std::vector<EncodeEntry> entries;  // 256 per table
-    std::vector<std::uint16_t> slots;  // 2^prob_bits per table: the slot of each place
+    std::vector<std::uint16_t>
+        slots;  // 2^prob_bits per table: the slot of each place; one more, for wide reads
+    std::vector<std::uint32_t> packed;   // prob_bits 12: start << 16 | frequency, 256 per table
+    std::vector<EncodeVectors> vectors;  // prob_bits 12, if each table's used symbols span at most 64
     std::size_t n_tables = 0;
     unsigned prob_bits = kDefaultProbBits;
 };
@@ -67,6 +77,28 @@ struct DecodeTask {
     const std::uint8_t* row_context;
     const std::uint8_t* column_context;
 };
+
+struct EncodeTask {
+    const std::uint32_t* packed;
+    const std::uint16_t* slots;
+    const EncodeVectors* vectors;  // null: some table spans more than 64 symbols
+    unsigned lanes;
+    std::size_t n;
+    std::size_t columns;
+    const std::uint8_t* symbols;
+    const std::uint8_t* row_context;
+    const std::uint8_t* column_context;
+};
+
+// Writes words in the order in which they arise, up to kEncodeSlack of them beyond the last one it counts.
+struct EncodeProgress {
+    std::uint16_t* words = nullptr;
+    alignas(64) std::uint32_t states[kMaxLanes];
+};
+inline constexpr std::size_t kEncodeSlack = 32;
+
+// Encodes everything; false if a symbol has frequency 0. Only 16, 32 or 64 lanes.
+bool encode_avx512(const EncodeTask& task, EncodeProgress& progress) noexcept;
 
 void decode_avx2(const DecodeTask& task, DecodeProgress& progress) noexcept;
 void decode_avx512(const DecodeTask& task, DecodeProgress& progress) noexcept;
