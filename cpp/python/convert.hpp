@@ -6,6 +6,7 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <optional>
 #include <span>
 #include <string>
 #include <utility>
@@ -23,6 +24,7 @@ void register_quantize(py::module_& m);
 void register_transform(py::module_& m);
 void register_codecs(py::module_& m);
 void register_lossless(py::module_& m);
+void register_codecs_uniform(py::module_& m);
 
 // A contiguous buffer (numpy array, bytes, memoryview, mmap) seen as its raw bytes; no copy. It holds the exporter's
 // buffer open for as long as it lives, so spans from it stay valid while the GIL is released. Build and destroy it

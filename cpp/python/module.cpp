@@ -31,7 +31,9 @@ PYBIND11_MODULE(_core, m, pybind11::mod_gil_not_used()) {
     nncodec::active_isa();  // a bad NNCODEC_FORCE_ISA fails here, at import, and nowhere later
     register_base(m);
     register_entropy(m);
+    register_quantize(m);
     register_transform(m);
     register_codecs(m);
     register_lossless(m);
+    register_codecs_uniform(m);
 }

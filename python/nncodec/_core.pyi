@@ -43,6 +43,35 @@ def lossless_encode(
 ) -> list[LosslessEncoding]: ...
 def stored_decoder() -> ChunkDecoder: ...
 
+class UniformDecoder(ChunkDecoder):
+    step: float
+    contexts: int
+    tables: int
+
+class UniformPlan:
+    model: bytes
+    chunk_elements: int
+    chunks: int
+    bits: float
+    squared_error: float
+
+def uniform_decoder(
+    dtype: int, shapes: Sequence[Sequence[int]], chunk_elements: int, model: Buffer
+) -> UniformDecoder: ...
+def uniform_encode(
+    plans: Sequence[UniformPlan], first: int, end: int, threads: int = 0
+) -> list[list[bytes]]: ...
+
+# parts: (dtype, shapes, data, name); settings: (step, importance)
+def uniform_plans(
+    parts: Sequence[tuple[int, Sequence[Sequence[int]], Buffer, str]],
+    settings: Sequence[tuple[float, NDArray[np.float32] | None]],
+    centroid: bool,
+    strength: float,
+    classes: bool,
+    threads: int = 0,
+) -> list[UniformPlan]: ...
+
 # entropy
 
 class RansDecoder:
@@ -76,6 +105,48 @@ def rans_read_tables(data: Buffer, max_tables: int = 256) -> tuple[list[list[int
 def rans_write_tables(tables: Sequence[Sequence[int]], prob_bits: int = 12) -> bytes: ...
 def adaptive_decode_bytes(stream: Buffer, out: Buffer) -> None: ...
 def adaptive_encode_bytes(values: Buffer) -> bytes: ...
+
+# quantize
+
+class FloatStatistics:
+    energy: float
+    largest: float
+    nonfinite: int
+
+# (middle, slope) per direct token
+Thresholds: TypeAlias = tuple[Sequence[float], Sequence[float]]
+
+def fit_scales(
+    data: Buffer, dtype: int, rows: int, columns: int, repeat: int, axes: int, threads: int = 0
+) -> tuple[bytes, bytes, int]: ...
+def fixed_log2(value: float) -> int: ...
+def float_statistics(
+    data: Buffer, dtype: int, importance: NDArray[np.float32] | None = None, threads: int = 0
+) -> FloatStatistics: ...
+def round_to(dtype: int, value: float) -> int: ...
+def uniform_dequantise(
+    tokens: Buffer,
+    extra: Buffer,
+    dtype: int,
+    step: float,
+    columns: int,
+    row_context: Buffer,
+    column_context: Buffer,
+    offsets: Buffer,
+    table_of: Buffer,
+    out: Buffer,
+) -> None: ...
+def uniform_quantise(
+    data: Buffer,
+    dtype: int,
+    step: float,
+    columns: int,
+    row_context: Buffer,
+    column_context: Buffer,
+    thresholds: Sequence[Thresholds],
+    importance: NDArray[np.float32] | None = None,
+) -> tuple[bytes, bytes]: ...
+def uniform_thresholds(bits: Buffer, offsets: Buffer, lambda_: float) -> Thresholds: ...
 
 # transform
 

@@ -1,0 +1,122 @@
+"""Codec 2: uniform scalar quantiser, row x column scale classes, static rANS.
+
+Each weight is rounded to a multiple of the step, with two refinements: of the two nearest levels the one that costs
+least (squared error and bits together) is taken, and a level is reconstructed at the centroid of what was rounded to
+it. Scales of rows and columns give each weight a class with an entropy table of its own. See docs/codecs/uniform.md.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+from nncodec._core import ChunkDecoder, UniformPlan, uniform_decoder, uniform_encode, uniform_plans
+from nncodec.codecs.base import Encoded, LossyCodec, Part, Setting, Trial, in_windows, register
+from nncodec.errors import VersionError
+
+__all__ = ["Uniform"]
+
+_QUANTISABLE = {1: 8, 2: 4, 3: 2, 4: 2}  # element type code: bytes
+
+
+@register
+@dataclass(frozen=True)
+class Uniform(LossyCodec):
+    """Uniform scalar quantisation of float64, float32, float16 and bfloat16 tensors.
+
+    Parameters
+    ----------
+    reconstruction : {"centroid", "midpoint"}
+        Where a level lies: at the mean of what was quantised to it (small levels, per entropy table), or at
+        ``step * level``. Centroids give about 0.05 dB at 2.7 bits per weight, more at fewer.
+    strength : float
+        How much the choice of a level weighs its bits: 1 is the slope of error over rate at high rate, 0 rounds to
+        the nearest.
+    classes : {"auto", "none"}
+        Scales of rows and columns where they save more than they cost, or one table per record.
+
+    Notes
+    -----
+    NaN or infinite elements, and a step below 2**-29 of the largest magnitude, raise ValueError naming the tensor.
+    """
+
+    reconstruction: Literal["centroid", "midpoint"] = "centroid"
+    strength: float = 0.8
+    classes: Literal["auto", "none"] = "auto"
+
+    name: ClassVar[str] = "uniform"
+    id: ClassVar[int] = 2
+    version: ClassVar[int] = 1
+
+    def __post_init__(self) -> None:
+        if self.reconstruction not in ("centroid", "midpoint"):
+            raise ValueError(f"reconstruction must be 'centroid' or 'midpoint', got {self.reconstruction!r}")
+        if self.classes not in ("auto", "none"):
+            raise ValueError(f"classes must be 'auto' or 'none', got {self.classes!r}")
+        if not 0 <= self.strength <= 4 or not math.isfinite(self.strength):
+            raise ValueError(f"strength must be 0 to 4, got {self.strength!r}")
+
+    def supports(self, dtype: int, shape: tuple[int, ...]) -> bool:
+        """float64, float32, float16 and bfloat16 of any shape."""
+        return dtype in _QUANTISABLE
+
+    def encode(
+        self, parts: Sequence[Part], settings: Sequence[Setting] | None, threads: int
+    ) -> list[Encoded]:
+        """Encode parts, each at its setting's step. The bytes do not depend on ``threads``."""
+        if settings is None:
+            raise ValueError("codec 'uniform' needs a setting per part")
+        plans = self._plans(parts, settings, threads)
+        if len(parts) == 1:
+            return [self._lazily(plans[0], parts[0], threads)]
+        chunks = uniform_encode(plans, 0, max((plan.chunks for plan in plans), default=0), threads)
+        return [Encoded(plan.chunk_elements, plan.model, of) for plan, of in zip(plans, chunks, strict=True)]
+
+    def trial(self, parts: Sequence[Part], settings: Sequence[Setting], threads: int) -> list[Trial]:
+        """Size and error at these settings: statistics of every weight, but no payload."""
+        return [Trial(plan.bits, plan.squared_error) for plan in self._plans(parts, settings, threads)]
+
+    def _plans(self, parts: Sequence[Part], settings: Sequence[Setting], threads: int) -> list[UniformPlan]:
+        return uniform_plans(
+            [(p.dtype, p.shapes, p.data, ", ".join(map(repr, p.names)) or "a tensor") for p in parts],
+            [(s.step, s.importance) for s in settings],
+            self.reconstruction == "centroid",
+            self.strength,
+            self.classes == "auto",
+            threads,
+        )
+
+    @staticmethod
+    def _lazily(plan: UniformPlan, part: Part, threads: int) -> Encoded:
+        chunk_bytes = plan.chunk_elements * _QUANTISABLE[part.dtype]
+        chunks = in_windows(
+            plan.chunks,
+            chunk_bytes,
+            threads,
+            lambda first, end: uniform_encode([plan], first, end, threads)[0],
+        )
+        return Encoded(plan.chunk_elements, plan.model, chunks)
+
+    @classmethod
+    def decoder(
+        cls, version: int, dtype: int, shapes: tuple[tuple[int, ...], ...], chunk_elements: int, model: bytes
+    ) -> ChunkDecoder:
+        """A decoder for one record. Raises DecodeError when the model is bad."""
+        if version > cls.version:
+            raise VersionError(
+                f"payload version {version} of codec 'uniform' is too new; this reads {cls.version}"
+            )
+        return uniform_decoder(dtype, shapes, chunk_elements, model)
+
+    @classmethod
+    def describe(cls, version: int, model: bytes) -> dict[str, Any]:
+        """The quantiser step."""
+        step = int.from_bytes(model[:4], "little") << 32
+        return {"step": _as_double(step)}
+
+
+def _as_double(bits: int) -> float:
+    exponent, mantissa = bits >> 52 & 0x7FF, bits & ((1 << 52) - 1)
+    return math.ldexp(1 + mantissa / 2**52, exponent - 1023)

@@ -1,0 +1,154 @@
+"""Budgets: each is met, more bits never give more error, and what cannot be met says what can."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from nncodec import allocate
+from nncodec.codecs import Uniform
+from nncodec.codecs.base import LossyCodec, Part, Setting
+
+OVERHEAD = 4000
+
+
+def tensor(rows: int, columns: int, scale: float, seed: int) -> Part:
+    x = (np.random.default_rng(seed).standard_t(4, (rows, columns)) * scale).astype(np.float32)
+    return Part(2, (x.shape,), x.reshape(-1).view(np.uint8), (f"t{seed}",))
+
+
+@pytest.fixture(scope="module")
+def parts() -> list[Part]:
+    return [tensor(100, 90, 0.05, 0), tensor(200, 150, 0.02, 1), tensor(64, 64, 1.0, 2)]
+
+
+def solve(
+    parts: list[Part], kind: str, value: float, importance: list[NDArray[np.float32] | None] | None = None
+) -> list[Setting]:
+    codec: LossyCodec = Uniform()
+    elements = sum(p.data.size // 4 for p in parts)
+    return allocate.settings(
+        [(codec, p) for p in parts],
+        budget=(kind, value),
+        importance=importance or [None] * len(parts),
+        overhead_bits=OVERHEAD,
+        total_elements=elements,
+        total_bytes=4 * elements,
+        threads=1,
+    )
+
+
+def outcome(parts: list[Part], found: list[Setting]) -> dict[str, float]:
+    """What the real bytes of these settings give."""
+    elements = sum(p.data.size // 4 for p in parts)
+    bits = OVERHEAD + sum(
+        8 * (len(e.model) + sum(map(len, e.chunks))) for e in Uniform().encode(parts, found, 1)
+    )
+    error = sum(t.squared_error for t in Uniform().trial(parts, found, 1))
+    energy = sum(float((p.data.view(np.float32).astype(float) ** 2).sum()) for p in parts)
+    return {
+        "step": found[0].step,
+        "rel_mse": error / energy,
+        "snr_db": -10 * math.log10(error / energy),
+        "bits_per_weight": bits / elements,
+        "ratio": 32 * elements / bits,
+    }
+
+
+@pytest.mark.parametrize(
+    ("kind", "value"),
+    [
+        ("step", 0.03),
+        ("snr_db", 3.0),
+        ("snr_db", 16.0),
+        ("snr_db", 40.0),
+        ("snr_db", 90.0),
+        ("rel_mse", 0.2),
+        ("rel_mse", 1e-3),
+        ("bits_per_weight", 0.4),
+        ("bits_per_weight", 3.0),
+        ("bits_per_weight", 9.0),
+        ("ratio", 40.0),
+        ("ratio", 8.0),
+    ],
+)
+def test_budgets_are_met(parts: list[Part], kind: str, value: float) -> None:
+    got = outcome(parts, solve(parts, kind, value))[kind]
+    if kind == "snr_db":
+        assert got == pytest.approx(value, abs=0.02)
+    else:
+        assert got == pytest.approx(value, rel=5e-3)
+
+
+def test_more_bits_never_give_more_error(parts: list[Part]) -> None:
+    results = [outcome(parts, solve(parts, "bits_per_weight", b)) for b in np.geomspace(0.5, 8, 50)]
+    errors = [r["rel_mse"] for r in results]
+    assert errors == sorted(errors, reverse=True)
+
+
+def test_all_tensors_share_a_step_and_importance_divides_it(parts: list[Part]) -> None:
+    assert len({s.step for s in solve(parts, "snr_db", 20.0)}) == 1
+    weights = [np.full(p.data.size // 4, w, np.float32) for p, w in zip(parts, (1, 16, 4), strict=True)]
+    steps = [s.step for s in solve(parts, "snr_db", 20.0, list(weights))]
+    assert [steps[0] / s for s in steps] == [1, 4, 2]
+
+
+def test_more_important_tensors_err_less(parts: list[Part]) -> None:
+    weights = [np.full(p.data.size // 4, w, np.float32) for p, w in zip(parts, (1, 30, 1), strict=True)]
+    plain = solve(parts, "bits_per_weight", 3.0)
+    weighted = solve(parts, "bits_per_weight", 3.0, list(weights))
+    before, after = (
+        [t.squared_error for t in Uniform().trial(parts, [Setting(s.step) for s in found], 1)]
+        for found in (plain, weighted)
+    )
+    assert after[1] < 0.5 * before[1]
+    assert after[0] > before[0]
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "match"),
+    [
+        ("bits", 3, "unknown: one of"),
+        ("snr_db", math.nan, "finite number"),
+        ("snr_db", -1.0, "greater than 0"),
+        ("rel_mse", 0.0, "between 0 and 1"),
+        ("rel_mse", 1.5, "between 0 and 1"),
+        ("ratio", 0, "greater than 0"),
+        ("step", "x", "finite number"),
+    ],
+)
+def test_what_is_no_budget(parts: list[Part], kind: str, value: float, match: str) -> None:
+    with pytest.raises(ValueError, match=match):
+        solve(parts, kind, value)
+
+
+@pytest.mark.parametrize(
+    ("kind", "value"),
+    [("bits_per_weight", 0.02), ("bits_per_weight", 40.0), ("ratio", 1e5), ("snr_db", 300.0)],
+)
+def test_what_cannot_be_met_says_what_can(parts: list[Part], kind: str, value: float) -> None:
+    with pytest.raises(ValueError, match=rf"{kind}=\S+ cannot be met: \S+ to \S+ can"):
+        solve(parts, kind, value)
+
+
+def test_bad_tensors_and_weights_are_named(parts: list[Part]) -> None:
+    bad = tensor(4, 4, 1.0, 3)
+    bad.data.view(np.float32)[5] = np.nan
+    with pytest.raises(ValueError, match="'t3' has 1 NaN"):
+        solve([*parts, bad], "snr_db", 10.0)
+    for weights, match in [
+        (np.ones(3, np.float32), "float32 with 16 elements"),
+        (np.full(16, -1, np.float32), "finite and at least 0"),
+        (np.full(16, np.inf, np.float32), "finite and at least 0"),
+    ]:
+        with pytest.raises(ValueError, match=match):
+            solve([tensor(4, 4, 1.0, 4)], "snr_db", 10.0, [weights])
+
+
+def test_zeros_and_nothing() -> None:
+    zero = Part(2, ((3, 3),), np.zeros(36, np.uint8), ("z",))
+    assert solve([zero], "snr_db", 10.0)[0].step > 0
+    assert solve([], "snr_db", 10.0) == []
