@@ -24,6 +24,9 @@ class BitModel {
     std::uint32_t p() const noexcept { return p_; }
     unsigned count() const noexcept { return n_; }
 
+    // Takes over what another model has learned, but still learns at the rate of a new one.
+    void start(const BitModel& other) noexcept { p_ = other.p_; }
+
     void update(bool bit, unsigned limit = 127) noexcept {
         const std::uint32_t rate = kRate[n_];
         if (bit) {
@@ -67,32 +70,33 @@ class TwoRateModel {
 template <unsigned N>
 class Mixer {
   public:
-    static constexpr std::int32_t kOne = 1 << 16;
+    static constexpr std::int32_t kOne = 1 << 14;
     static constexpr std::int32_t kMaxWeight = 8 * kOne;
+    static constexpr unsigned kDefaultRate = 17;
+    static_assert(N * std::int64_t{kMaxWeight} * kMaxStretch < INT32_MAX, "the sum must fit 32 bits");
 
-    explicit Mixer(std::int32_t weight = kOne / N) noexcept { weights_.fill(weight); }
+    using Inputs = std::array<std::int32_t, N>;  // stretched predictions
 
-    std::uint32_t p(const std::array<std::int32_t, N>& stretched) const noexcept {
-        std::int64_t sum = 0;
-        for (unsigned i = 0; i < N; ++i) sum += std::int64_t{weights_[i]} * stretched[i];
-        return squash(
-            static_cast<std::int32_t>(std::clamp<std::int64_t>(sum >> 16, -kMaxStretch, kMaxStretch)));
+    Mixer() noexcept { weights_.fill(kOne / static_cast<std::int32_t>(N)); }
+    explicit Mixer(const Inputs& weights) noexcept : weights_(weights) {}
+
+    std::uint32_t p(const Inputs& inputs) const noexcept {
+        std::int32_t sum = 0;
+        for (unsigned i = 0; i < N; ++i) sum += weights_[i] * inputs[i];
+        return squash(std::clamp(sum >> 14, -kMaxStretch, kMaxStretch));
     }
 
-    // `p` is what p(stretched) gave; `rate` about 2 (slow) to 32.
-    void update(const std::array<std::int32_t, N>& stretched, std::uint32_t p, bool bit,
-                std::int32_t rate) noexcept {
-        const std::int32_t error =
-            (bit ? static_cast<std::int32_t>(kProbOne - p) : -static_cast<std::int32_t>(p)) * rate;
+    // `p` is what p(inputs) gave; each weight moves by input x error / 2^rate, rate 14 (quick) to 20 (slow).
+    void update(const Inputs& inputs, std::uint32_t p, bool bit, unsigned rate = kDefaultRate) noexcept {
+        const std::int32_t error = (bit ? 65536 : 0) - static_cast<std::int32_t>(p);
         for (unsigned i = 0; i < N; ++i) {
-            const auto step =
-                static_cast<std::int32_t>((std::int64_t{stretched[i]} * error + (1 << 17)) >> 18);
+            const std::int32_t step = (inputs[i] * error + (1 << (rate - 1))) >> rate;
             weights_[i] = std::clamp(weights_[i] + step, -kMaxWeight, kMaxWeight);
         }
     }
 
   private:
-    std::array<std::int32_t, N> weights_;
+    Inputs weights_;
 };
 
 template <typename Coder, typename Model>

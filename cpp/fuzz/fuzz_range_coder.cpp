@@ -36,7 +36,7 @@ struct Program {
                                                          range::stretch(two_rates.p())};
                 const std::uint32_t p = mixer.p(inputs);
                 const bool coded = coder.code(value & 1, p);
-                mixer.update(inputs, p, coded, kind % 32);
+                mixer.update(inputs, p, coded, 14 + kind % 7);
                 bit.update(coded);
                 two_rates.update(coded);
                 return coded;

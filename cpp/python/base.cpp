@@ -1,9 +1,38 @@
+#include <algorithm>
+
+#include "base/bits.hpp"
 #include "base/crc32c.hpp"
 #include "base/dispatch.hpp"
 #include "base/parallel.hpp"
 #include "python/convert.hpp"
 
 namespace nncodec::python {
+namespace {
+
+void check_bits(unsigned bits, unsigned code_bytes) {
+    if (code_bytes != 2 && code_bytes != 4) throw py::value_error("code_bytes must be 2 or 4");
+    if (bits < 1 || bits > 8 * code_bytes) {
+        throw py::value_error("bits must be from 1 to " + std::to_string(8 * code_bytes) + ", got " +
+                              std::to_string(bits));
+    }
+}
+
+template <typename Code>
+py::bytes pack(const BufferView& view, unsigned bits) {
+    const auto codes = view.as<Code>("codes");
+    if (std::any_of(codes.begin(), codes.end(),
+                    [&](Code code) { return std::uint64_t{code} >> bits != 0; })) {
+        throw py::value_error("codes must be below 2^" + std::to_string(bits));
+    }
+    Bytes out(packed_size(codes.size(), bits));
+    {
+        const py::gil_scoped_release nogil;
+        bitpack(codes, bits, out);
+    }
+    return to_bytes(out);
+}
+
+}  // namespace
 
 void register_base(py::module_& m) {
 #if defined(__clang__)
@@ -20,6 +49,36 @@ void register_base(py::module_& m) {
             return crc32c(view.bytes(), seed);
         },
         "data"_a, "seed"_a = 0, "CRC-32C of a buffer; `seed` is the CRC of what came before it.");
+
+    m.def(
+        "bitpack",
+        [](const py::object& codes, unsigned bits, unsigned code_bytes) {
+            check_bits(bits, code_bytes);
+            const BufferView view(codes, "codes");
+            return code_bytes == 2 ? pack<std::uint16_t>(view, bits) : pack<std::uint32_t>(view, bits);
+        },
+        "codes"_a, "bits"_a, "code_bytes"_a = 2,
+        "Pack uint16 (or uint32: code_bytes=4) codes of `bits` bits.");
+    m.def(
+        "bitunpack",
+        [](const py::object& packed, unsigned bits, const py::object& out, unsigned code_bytes) {
+            check_bits(bits, code_bytes);
+            const BufferView from(packed, "packed");
+            const BufferView to(out, "out", true);
+            Status status = Status::ok;
+            if (code_bytes == 2) {
+                const auto codes = to.writable_as<std::uint16_t>("out");
+                const py::gil_scoped_release nogil;
+                status = bitunpack(from.bytes(), bits, codes);
+            } else {
+                const auto codes = to.writable_as<std::uint32_t>("out");
+                const py::gil_scoped_release nogil;
+                status = bitunpack(from.bytes(), bits, codes);
+            }
+            check(status, "packed codes");
+        },
+        "packed"_a, "bits"_a, "out"_a, "code_bytes"_a = 2,
+        "Fill `out` (uint16 or uint32) with unpacked codes.");
 
     m.def(
         "isa", [] { return std::string(isa_name(active_isa())); },

@@ -1,6 +1,7 @@
 // The single door to pybind11: conversions, error translation, registration functions.
 //
-// A binding converts and checks its arguments, releases the GIL, calls one kernel, converts back. Nothing else.
+// A binding converts and checks its arguments, releases the GIL, calls one kernel, converts back. Nothing
+// else.
 #pragma once
 
 #include <pybind11/pybind11.h>
@@ -26,17 +27,18 @@ void register_codecs(py::module_& m);
 void register_lossless(py::module_& m);
 void register_codecs_uniform(py::module_& m);
 
-// A contiguous buffer (numpy array, bytes, memoryview, mmap) seen as its raw bytes; no copy. It holds the exporter's
-// buffer open for as long as it lives, so spans from it stay valid while the GIL is released. Build and destroy it
-// with the GIL held.
+// A contiguous buffer (numpy array, bytes, memoryview, mmap) seen as its raw bytes; no copy. It holds the
+// exporter's buffer open for as long as it lives, so spans from it stay valid while the GIL is released.
+// Build and destroy it with the GIL held.
 class BufferView {
   public:
     BufferView(py::handle object, const char* name, bool writable = false) {
         const int flags = writable ? PyBUF_WRITABLE | PyBUF_C_CONTIGUOUS : PyBUF_C_CONTIGUOUS;
         if (PyObject_GetBuffer(object.ptr(), &view_, flags) != 0) {
             PyErr_Clear();
-            throw py::type_error(std::string(name) + " must be a C-contiguous " + (writable ? "writable " : "") +
-                                 "buffer, got " + Py_TYPE(object.ptr())->tp_name);
+            throw py::type_error(std::string(name) + " must be a C-contiguous " +
+                                 (writable ? "writable " : "") + "buffer, got " +
+                                 Py_TYPE(object.ptr())->tp_name);
         }
     }
     BufferView(BufferView&& other) noexcept : view_(std::exchange(other.view_, Py_buffer{})) {}
@@ -57,17 +59,29 @@ class BufferView {
     // The bytes as elements of T; throws ValueError when the size is no multiple.
     template <typename T>
     std::span<const T> as(const char* name) const {
-        if (static_cast<std::size_t>(view_.len) % sizeof(T) != 0) {
-            throw py::value_error(std::string(name) + " has " + std::to_string(view_.len) +
-                                  " bytes, no multiple of " + std::to_string(sizeof(T)));
-        }
-        return {static_cast<const T*>(view_.buf), static_cast<std::size_t>(view_.len) / sizeof(T)};
+        return {static_cast<const T*>(view_.buf), elements<T>(name)};
+    }
+    template <typename T>
+    std::span<T> writable_as(const char* name) const {
+        return {static_cast<T*>(view_.buf), elements<T>(name)};
     }
 
   private:
+    template <typename T>
+    std::size_t elements(const char* name) const {
+        const auto n_bytes = static_cast<std::size_t>(view_.len);
+        if (n_bytes % sizeof(T) != 0) {
+            throw py::value_error(std::string(name) + " has " + std::to_string(n_bytes) +
+                                  " bytes, no multiple of " + std::to_string(sizeof(T)));
+        }
+        return n_bytes / sizeof(T);
+    }
+
     Py_buffer view_{};
 };
 
-inline py::bytes to_bytes(ByteView data) { return {reinterpret_cast<const char*>(data.data()), data.size()}; }
+inline py::bytes to_bytes(ByteView data) {
+    return {reinterpret_cast<const char*>(data.data()), data.size()};
+}
 
 }  // namespace nncodec::python
