@@ -51,6 +51,7 @@ class RecordWriter:
         self._file = file
         self._entries: list[IndexEntry] = []
         self.position = 0
+        self.reserved = 0
         self._write(header())
 
     def section(self, kind: bytes, body: bytes) -> None:
@@ -82,6 +83,17 @@ class RecordWriter:
                 start, len(head), tuple(lengths), descriptor.dtype, descriptor.codec, descriptor.tensors
             )
         )
+
+    def reserve(self, descriptor: Descriptor, payload_length: int = 1 << 16) -> None:
+        """Count a record without writing it, its payloads being about so long; ``reserved`` sums them up."""
+        head = descriptor.write()
+        lengths = (payload_length,) * descriptor.chunks
+        entry = IndexEntry(
+            self.position, len(head), lengths, descriptor.dtype, descriptor.codec, descriptor.tensors
+        )
+        self._entries.append(entry)
+        self.position = entry.end
+        self.reserved += sum(lengths)
 
     def finish(self, aliases: Sequence[Alias]) -> None:
         """Write aliases, index and footer."""

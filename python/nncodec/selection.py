@@ -69,6 +69,8 @@ class Selection:
         """The codec of one tensor."""
         for rule in self.rules:
             if fnmatchcase(name, rule.pattern):
+                if 0 in shape and rule.codec.lossy:
+                    return self._default
                 return self._fit(rule, name, dtype, shape)
         return self._default
 

@@ -32,7 +32,7 @@ class TensorSlice:
         """A tensor of its own memory. Only ranges of the first dimension save work; the rest is indexed after
         decoding.
         """
-        first, *rest = index if isinstance(index, tuple) else (index,)
+        first, *rest = index if isinstance(index, tuple) and index else (index,)
         bounds = _range(first, self._shape)
         if bounds is not None:
             rows = self._file.rows(self._name, *bounds)

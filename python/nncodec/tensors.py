@@ -65,6 +65,8 @@ class Leaf:
     @property
     def contiguous(self) -> bool:
         """Whether elements follow each other in row-major order without gaps."""
+        if self.elements == 0:
+            return True
         step = self.dtype.size
         for size, stride in zip(reversed(self.shape), reversed(self.strides), strict=True):
             if size != 1 and stride != step:
@@ -149,6 +151,8 @@ def _numpy_bytes(array: NDArray[Any]) -> Bytes:
 def _torch_bytes(tensor: Any) -> Bytes:
     import torch
 
+    if tensor.numel() == 0:  # its strides may be anything
+        return np.empty(0, np.uint8)
     flat = tensor.resolve_conj().resolve_neg().cpu().contiguous().reshape(-1)
     data: Bytes = flat.view(torch.uint8).numpy()
     return data
@@ -236,6 +240,10 @@ def tensor_from(data: Bytes, framework: str) -> Any:
 
 def _shaped(memory: Any, dtype: DType, shape: tuple[int, ...], framework: str) -> Any:
     native = dtype.torch() if framework == "pt" else dtype.numpy()
+    if (
+        framework == "pt" and memory.numel() == 0
+    ):  # what numpy gave has stride 0, which no view of another type takes
+        memory = memory.new_empty(0)
     return memory.view(native).reshape(shape)
 
 

@@ -15,10 +15,11 @@ from typing import IO, Any
 
 import numpy as np
 
-from nncodec.budget import Budget, read_budget
-from nncodec.codecs.base import Codec, Setting
+from nncodec.budget import read_budget
+from nncodec.codecs.base import Setting
 from nncodec.container.sections import Alias, write_metadata
 from nncodec.encoding import SMALL_BYTES, Encoder, RecordWriter, check_name
+from nncodec.planning import plan
 from nncodec.progress import Progress, counting
 from nncodec.selection import CodecLike, Selection
 from nncodec.structure import flatten
@@ -80,18 +81,26 @@ def write_checkpoint(
     ties = find_ties(leaves)
     stored = [number for number in range(len(leaves)) if number not in ties]
     choices = {n: selection.choose(leaves[n].name, leaves[n].dtype, leaves[n].shape) for n in stored}
-    with counting(progress, sum(leaves[n].nbytes for n in stored)) as done:
-        settings = _settings(leaves, choices, limits, workers) if limits is not None else {}
-        writer = RecordWriter(file)
+    aliases = [_alias(leaves, number, tie) for number, tie in ties.items()]
+
+    def begin(writer: RecordWriter) -> None:
         if about is not None:
             writer.section(b"M", about)
         if structure is not None:
             writer.section(b"S", structure)
+
+    settings: dict[int, Setting] = {}
+    if limits is not None:
+        kept = {number: leaves[number] for number in stored}
+        settings = plan(kept, choices, limits, workers, begin, lambda writer: writer.finish(aliases))
+    with counting(progress, sum(leaves[n].nbytes for n in stored)) as done:
+        writer = RecordWriter(file)
+        begin(writer)
         encoder = Encoder(writer, workers, done)
         for number, choice in choices.items():
             encoder.add(leaves[number], number, choice, settings.get(number))
         encoder.flush()
-        writer.finish([_alias(leaves, number, tie) for number, tie in ties.items()])
+        writer.finish(aliases)
 
 
 def _alias(leaves: list[Leaf], number: int, tie: Tie) -> Alias:
@@ -100,16 +109,6 @@ def _alias(leaves: list[Leaf], number: int, tie: Tie) -> Alias:
         return Alias(leaf.name, number, leaf.origin, target)
     offset, strides = tie.view
     return Alias(leaf.name, number, leaf.origin, target, offset, leaf.shape, strides)
-
-
-def _settings(
-    leaves: list[Leaf], choices: Mapping[int, Codec], budget: Budget, threads: int
-) -> dict[int, Setting]:
-    """How coarsely to code each tensor that a lossy codec takes."""
-    lossy = [number for number, codec in choices.items() if codec.lossy]
-    if budget.name == "step":
-        return {number: Setting(budget.value, budget.weights(leaves[number])) for number in lossy}
-    raise NotImplementedError(budget.name)
 
 
 class Writer:
@@ -170,7 +169,7 @@ class Writer:
         codec = self._selection.choose(name, found.dtype, found.shape)
         setting = None
         if self._budget is not None and codec.lossy:
-            setting = _settings([found], {0: codec}, self._budget, self._threads)[0]
+            setting = plan({0: found}, {0: codec}, self._budget, self._threads)[0]
         ordinal = len(self._names)
         self._names[name] = None
         small = not codec.lossy and found.nbytes <= SMALL_BYTES

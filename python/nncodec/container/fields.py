@@ -141,7 +141,11 @@ def varint_size(value: int) -> int:
 
 def shared_prefix(a: bytes, b: bytes) -> int:
     """How many leading bytes are the same."""
-    limit = min(len(a), len(b))
-    if a[:limit] == b[:limit]:
-        return limit
-    return next(i for i in range(limit) if a[i] != b[i])
+    low, high = 0, min(len(a), len(b))
+    while low < high:  # the first `low` are the same; by halves, since names may be long
+        middle = (low + high + 1) // 2
+        if a[low:middle] == b[low:middle]:
+            low = middle
+        else:
+            high = middle - 1
+    return low
