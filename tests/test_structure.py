@@ -177,6 +177,7 @@ def test_cycles_and_depth():
         b'{"numpy":["object","00"]}',
         b'{"numpy":[[],"00"]}',
         b'{"torch.dtype":"nn"}',
+        b'{"torch.dtype":""}',
         b'{"torch.dtype":"load"}',
         b'{"torch.device":"nowhere"}',
         b'{"torch.Size":["x"]}',

@@ -58,7 +58,7 @@ class Selection:
             self.rules = [Rule(pattern, resolve_codec(choice)) for pattern, choice in codec.items()]
         else:
             self.rules = [Rule("*", resolve_codec(codec))]
-        self._default = resolve_codec(DEFAULT if DEFAULT in CODECS else "stored")
+        self._default = resolve_codec(DEFAULT)
 
     @property
     def lossy(self) -> bool:

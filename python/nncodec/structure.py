@@ -273,7 +273,7 @@ class _Builder:
         except ImportError:
             raise self.fail(f"the structure has a torch.{kind}; install torch to read it") from None
         if kind == "dtype":
-            value = getattr(torch, _text(content))
+            value = vars(torch).get(_text(content))  # getattr would import what a file names
             if not isinstance(value, torch.dtype):
                 raise self.fail(f"the structure has an unknown torch.dtype {content!r}")
             return value
