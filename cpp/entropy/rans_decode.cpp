@@ -56,74 +56,74 @@ struct BucketLookup {
     }
 };
 
-// Takes `progress` to the end of the symbols. Returns whether the words sufficed.
-template <typename Lookup>
-bool decode_rest(const Lookup lookup, const Layout& layout, unsigned lanes,
-                 DecodeProgress& progress) noexcept {
+// state < kLowest ? refilled : state, without a branch: it would be mispredicted about once in five symbols,
+// and compilers think that they know better.
+inline std::uint32_t if_below_lowest(std::uint32_t state, std::uint32_t refilled) noexcept {
+#if defined(__x86_64__)
+    std::uint32_t result = state;
+    __asm__("cmpl $0x10000, %0\n\tcmovb %1, %0" : "+r"(result) : "r"(refilled) : "cc");
+    return result;
+#else
+    return state ^ ((state ^ refilled) & (0 - std::uint32_t{state < kLowest}));
+#endif
+}
+
+// Takes `progress` to the end of the symbols, with the help of `row_kernel` unless that is null. Returns
+// whether the words sufficed.
+template <bool has_columns, typename Lookup>
+bool decode_rest(const Lookup lookup, const Layout& layout, unsigned lanes, const DecodeTask& task,
+                 DecodeRow row_kernel, DecodeProgress& progress) noexcept {
     const unsigned bits = lookup.prob_bits();
     const std::uint32_t mask = (1U << bits) - 1;
-    const std::size_t lane_mask = lanes - 1;
     const std::uint8_t* const column_context = layout.column_context.data();
-    const bool has_columns = !layout.column_context.empty();
     const std::size_t rows = (layout.n + layout.columns - 1) / layout.columns;
-    const std::uint8_t* words = progress.words;
     const std::uint8_t* const end = progress.end;
 
-    const auto step = [&](std::size_t table, std::uint32_t& state, std::uint8_t& out) {
-        const Found found = lookup.find(table, state & mask);
-        out = found.symbol;
-        return found.frequency * (state >> bits) + found.place;
-    };
     for (; progress.row < rows; ++progress.row, progress.column = 0) {
         const std::size_t first = progress.row * layout.columns;
         const std::size_t count = std::min(layout.columns, layout.n - first);
         const std::size_t row_table = layout.row_context.empty() ? 0 : layout.row_context[progress.row];
+        if (row_kernel != nullptr && count >= lanes) row_kernel(task, row_table, count, progress);
+        const std::uint8_t* words = progress.words;
         std::size_t column = progress.column;
+        std::uint8_t* const out = progress.out - column;
         while (column < count) {
-            // As long as each symbol of a group can have its word, nothing more needs to be checked.
-            const std::size_t stop = std::min(count, column + lanes);
-            const bool plenty = static_cast<std::size_t>(end - words) >= 2 * (stop - column);
-            for (; column < stop; ++column) {
-                std::uint32_t& lane = progress.states[column & lane_mask];
-                const std::size_t table = row_table + (has_columns ? column_context[column] : 0);
-                std::uint32_t state = step(table, lane, *progress.out++);
-                if (plenty) {
-                    const bool refill = state < kLowest;
-                    const std::uint32_t word = words == end ? 0 : load_le<std::uint16_t>(words);
-                    state = refill ? (state << 16) | word : state;
-                    words += refill ? 2 : 0;
-                } else if (state < kLowest) {
+            const std::size_t now = std::min<std::size_t>(lanes, count - column);
+            const auto table_of = [&, column](std::size_t lane) {
+                return row_table + (has_columns ? column_context[column + lane] : 0);
+            };
+            // As long as each symbol of a step can have its word, and one is left to be looked at in vain,
+            // nothing needs to be checked; and no branch depends on the data.
+            if (static_cast<std::size_t>(end - words) >= 2 * now + 2) {
+                std::uint32_t* const states = progress.states;
+#pragma GCC unroll 4
+                for (std::size_t lane = 0; lane < now; ++lane) {
+                    const std::uint32_t before = states[lane];
+                    const Found found = lookup.find(table_of(lane), before & mask);
+                    const std::uint32_t state = found.frequency * (before >> bits) + found.place;
+                    const std::uint32_t refilled = (state << 16) | load_le<std::uint16_t>(words);
+                    states[lane] = if_below_lowest(state, refilled);
+                    words += state < kLowest ? 2 : 0;
+                    out[column + lane] = found.symbol;
+                }
+            } else {
+                for (std::size_t lane = 0; lane < now; ++lane) {
+                    std::uint32_t& state = progress.states[lane];
+                    const Found found = lookup.find(table_of(lane), state & mask);
+                    state = found.frequency * (state >> bits) + found.place;
+                    out[column + lane] = found.symbol;
+                    if (state >= kLowest) continue;
                     if (end - words < 2) return false;
                     state = (state << 16) | load_le<std::uint16_t>(words);
                     words += 2;
                 }
-                lane = state;
             }
+            column += now;
         }
+        progress.out = out + count;
+        progress.words = words;
     }
-    progress.words = words;
     return true;
-}
-
-// As far as the vector kernels of this machine go; decode_rest does what is left, which may be everything.
-void decode_vectors(const DecodeTables& tables, const Layout& layout, unsigned lanes,
-                    DecodeProgress& progress) {
-#if defined(__x86_64__)
-    const DecodeTask task{tables.slots.data(),
-                          tables.small.empty() ? nullptr : tables.small.data(),
-                          tables.bucket_bits,
-                          lanes,
-                          layout.n,
-                          layout.columns,
-                          layout.row_context.data(),
-                          layout.column_context.data()};
-    switch (active_isa()) {
-        case Isa::avx512:
-            return decode_avx512(task, progress);
-        default:
-            return;
-    }
-#endif
 }
 
 }  // namespace
@@ -172,10 +172,28 @@ void Decoder::decode(ByteView stream, const Layout& layout, unsigned lanes,
         progress.states[lane] = load_le<std::uint32_t>(stream.data() + 4 * lane);
         if (progress.states[lane] < kLowest) throw DecodeError("rANS lane state is below 2^16");
     }
-    if (tables_->prob_bits == 12) decode_vectors(*tables_, layout, lanes, progress);
-    const bool whole = tables_->prob_bits == 12
-                           ? decode_rest(SlotLookup(*tables_), layout, lanes, progress)
-                           : decode_rest(BucketLookup(*tables_), layout, lanes, progress);
+    const DecodeTask task{tables_->slots.data(),
+                          tables_->small.empty() ? nullptr : tables_->small.data(),
+                          tables_->bucket_bits,
+                          lanes,
+                          layout.n,
+                          layout.columns,
+                          layout.row_context.data(),
+                          layout.column_context.data()};
+    DecodeRow row_kernel = nullptr;
+#if defined(__x86_64__)
+    if (tables_->prob_bits == 12 && lanes >= 16) {
+        const Isa isa = active_isa();
+        if (isa == Isa::avx512) decode_avx512(task, progress);
+        if (isa == Isa::avx2) row_kernel = decode_row_avx2;
+    }
+#endif
+    const auto rest = [&](const auto lookup) {
+        return layout.column_context.empty()
+                   ? decode_rest<false>(lookup, layout, lanes, task, row_kernel, progress)
+                   : decode_rest<true>(lookup, layout, lanes, task, row_kernel, progress);
+    };
+    const bool whole = tables_->prob_bits == 12 ? rest(SlotLookup(*tables_)) : rest(BucketLookup(*tables_));
     if (!whole) throw DecodeError("rANS stream ends before its symbols");
     if (progress.words != progress.end) throw DecodeError("rANS stream goes on after its last symbol");
     for (unsigned lane = 0; lane < lanes; ++lane) {

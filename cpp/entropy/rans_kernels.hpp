@@ -100,7 +100,14 @@ inline constexpr std::size_t kEncodeSlack = 32;
 // Encodes everything; false if a symbol has frequency 0. Only 16, 32 or 64 lanes.
 bool encode_avx512(const EncodeTask& task, EncodeProgress& progress) noexcept;
 
-void decode_avx2(const DecodeTask& task, DecodeProgress& progress) noexcept;
+// One row of `count` symbols from progress.column on, in whole steps only; the scalar kernel does the rest of
+// the row.
+using DecodeRow = void (*)(const DecodeTask& task, std::size_t row_table, std::size_t count,
+                           DecodeProgress& progress) noexcept;
+void decode_row_avx2(const DecodeTask& task, std::size_t row_table, std::size_t count,
+                     DecodeProgress& progress) noexcept;
+
+// All rows, as far as whole vectors of words can be read.
 void decode_avx512(const DecodeTask& task, DecodeProgress& progress) noexcept;
 
 }  // namespace nncodec::rans
