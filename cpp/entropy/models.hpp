@@ -29,12 +29,10 @@ class BitModel {
 
     void update(bool bit, unsigned limit = 127) noexcept {
         const std::uint32_t rate = kRate[n_];
-        if (bit) {
-            p_ = static_cast<std::uint16_t>(p_ + (((kProbOne - 1 - p_) * rate) >> 16));
-        } else {
-            p_ = static_cast<std::uint16_t>(p_ - ((p_ * rate) >> 16));  // rate < 2^16, so p stays above 0
-        }
-        if (n_ < limit) ++n_;
+        const std::uint32_t up = ((kProbOne - 1 - p_) * rate) >> 16;
+        const std::uint32_t down = (p_ * rate) >> 16;  // rate < 2^16, so p stays above 0
+        p_ = static_cast<std::uint16_t>(bit ? p_ + up : p_ - down);
+        n_ = static_cast<std::uint16_t>(n_ + (n_ < limit));
     }
 
   private:

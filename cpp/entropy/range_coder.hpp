@@ -99,13 +99,11 @@ class BinaryDecoder {
 
     bool code(bool /*ignored*/, std::uint32_t p) noexcept {
         const auto bound = static_cast<std::uint32_t>((std::uint64_t{range_} * p) >> kProbBits);
+        // No branch on the bit: half of the hard ones would be mispredicted.
         const bool bit = code_ < bound;
-        if (bit) {
-            range_ = bound;
-        } else {
-            code_ -= bound;
-            range_ -= bound;
-        }
+        const std::uint32_t zero = bit ? 0 : UINT32_MAX;
+        code_ -= bound & zero;
+        range_ = bound + ((range_ - 2 * bound) & zero);
         normalise();
         return bit;
     }
