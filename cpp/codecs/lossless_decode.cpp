@@ -52,6 +52,7 @@ void mend_escapes(const NumberFormat& format, std::span<const std::uint8_t> symb
                   std::span<std::uint8_t> out) {
     const std::uint64_t field = ((std::uint64_t{1} << format.exponent_bits) - 1) << format.mantissa_bits;
     std::size_t next = 0;
+    if (escapes.empty()) return;  // saves the search in the usual case
     for (std::size_t i = 0; i < symbols.size(); ++i) {
         if (symbols[i] != planes::kEscape) continue;
         if (next == escapes.size()) throw DecodeError("more exponents are escaped than are stored");
@@ -117,6 +118,7 @@ Decoder::Decoder(std::uint8_t dtype, std::uint64_t elements, std::size_t chunk_e
       chunk_numbers_(chunk_elements * format_.numbers),
       model_(read_model(model, format_, numbers_)) {
     if (!model_.has_symbols()) return;
+    format_ = with_mantissa_in_symbol(format_, model_.mantissa_in_symbol);
     if (elements > chunk_elements && chunk_numbers_ % model_.columns != 0) {
         throw DecodeError("chunks of " + std::to_string(chunk_elements) + " elements are no whole rows");
     }

@@ -8,6 +8,7 @@ namespace {
 enum Flags : std::uint8_t { kEscaped = 1, kSparse = 2, kTables = 4, kKnownFlags = 7 };
 
 void write_floats(const Model& model, ByteWriter& out) {
+    out.u8(static_cast<std::uint8_t>(model.mantissa_in_symbol));
     if (model.map.escaped) out.varint(static_cast<std::uint64_t>(model.map.base + 1));
     out.u8(static_cast<std::uint8_t>(model.raw.size()));
     for (const planes::RawBits& raw : model.raw) {
@@ -16,7 +17,10 @@ void write_floats(const Model& model, ByteWriter& out) {
     }
 }
 
-void read_floats(ByteReader& in, const NumberFormat& format, Model& model) {
+void read_floats(ByteReader& in, const NumberFormat& type, Model& model) {
+    model.mantissa_in_symbol = in.u8("mantissa bits in symbols");
+    if (model.mantissa_in_symbol > kMaxMantissaInSymbol) in.fail("mantissa bits in symbols", "are too many");
+    const NumberFormat format = with_mantissa_in_symbol(type, model.mantissa_in_symbol);
     if (model.map.escaped) {
         const std::uint64_t most = std::uint64_t{1} << format.exponent_bits;
         model.map.base = static_cast<std::int32_t>(in.varint("exponent base", most)) - 1;

@@ -39,6 +39,7 @@ struct RowClass {
 
 struct Model {
     Kind kind = Kind::raw;
+    unsigned mantissa_in_symbol = 0;       // floats: top mantissa bits that go with the exponent
     planes::SymbolMap map;                  // floats
     std::size_t columns = 1;                // numbers per row
     std::vector<planes::RawBits> raw;       // floats: at least one
@@ -50,6 +51,16 @@ struct Model {
     bool has_symbols() const noexcept { return kind != Kind::raw && kind != Kind::integers; }
 };
 
+inline constexpr unsigned kMaxMantissaInSymbol = 3;
+
+// The top mantissa bits that go with the exponent are taken for exponent bits everywhere else.
+inline NumberFormat with_mantissa_in_symbol(NumberFormat format, unsigned bits) noexcept {
+    format.exponent_bits += bits;
+    format.mantissa_bits -= bits;
+    return format;
+}
+
+// `format` here and below: the element type's own.
 void write_model(const Model& model, const NumberFormat& format, ByteWriter& out);
 
 // `numbers`: in the whole record; a row map has one entry for each row of them. Throws DecodeError.

@@ -29,8 +29,8 @@ Scale scale_of(const Plan& plan) {
     Scale scale;
     for (std::size_t s = 0; s < 256; ++s) scale.magnitude[s] = static_cast<std::uint8_t>(s);
     if (plan.model.kind == Kind::floats) {
-        scale.reach = 8;
-        scale.steps = 8;
+        scale.reach = static_cast<std::uint8_t>(8U << plan.model.mantissa_in_symbol);
+        scale.steps = 8U >> plan.model.mantissa_in_symbol;
         return scale;
     }
     switch (static_cast<DType>(plan.dtype)) {
