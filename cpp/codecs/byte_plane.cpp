@@ -26,7 +26,8 @@ constexpr std::size_t kMostAdaptive = std::size_t{1} << 16;
 constexpr std::size_t kTryAdaptive = std::size_t{1} << 13;
 
 Bytes encode_rans(ByteView plane, std::span<const std::uint64_t> counts, std::uint64_t expected_bytes) {
-    const rans::Frequencies table = rans::normalise(counts);
+    const std::vector<std::uint64_t> list(counts.begin(), counts.end());
+    const rans::Frequencies table = rans::fit_tables({&list, 1}).front();
     const unsigned lanes = rans::lanes_for(expected_bytes);
     ByteWriter out;
     out.u8(static_cast<std::uint8_t>(std::countr_zero(lanes)));

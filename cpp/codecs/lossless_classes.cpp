@@ -185,12 +185,15 @@ void choose_model(Plan& plan, std::span<const ChunkStatistics> statistics) {
     merge_classes(candidates);
 
     std::map<BinKey, std::uint8_t> class_of;
+    std::vector<std::vector<std::uint64_t>> counts;
     for (const Candidate& candidate : candidates) {
         const auto index = static_cast<std::uint8_t>(model.classes.size());
         model.classes.push_back({static_cast<std::uint8_t>(candidate.layout), index});
-        model.tables.push_back(rans::normalise(candidate.bin.counts));
+        counts.emplace_back(candidate.bin.counts.begin(), candidate.bin.counts.end());
         for (const BinKey& key : candidate.keys) class_of[key] = index;
     }
+    model.tables = rans::fit_tables(counts);
+    plan.encoder.emplace(model.tables);
     if (model.classes.size() == 1) return;
     for (const ChunkStatistics& chunk : statistics) {
         for (const BinKey& key : chunk.rows) model.row_class.push_back(class_of.at(key));

@@ -23,6 +23,7 @@ struct Plan {
     ByteView data;
     std::size_t numbers = 0;
     std::size_t chunk_numbers = 0;
+    std::optional<rans::Encoder> encoder;  // for the model's tables
     Model model;  // kind, map, columns and palette by survey(), the rest by choose_model()
 
     std::size_t chunks() const noexcept {
@@ -75,6 +76,7 @@ void choose_model(Plan& plan, std::span<const ChunkStatistics> statistics);
 // The same without tables and with one class for each layout, for parts that are too small for tables.
 Model planar_model(const Model& model);
 
+// `model` is plan.model or another for the same numbers; plan.encoder is used if it has tables.
 Bytes encode_chunk(const Plan& plan, const Model& model, std::size_t chunk);
 
 }  // namespace nncodec::lossless

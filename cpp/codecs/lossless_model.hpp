@@ -39,7 +39,7 @@ struct RowClass {
 
 struct Model {
     Kind kind = Kind::raw;
-    unsigned mantissa_in_symbol = 0;       // floats: top mantissa bits that go with the exponent
+    unsigned mantissa_in_symbol = 0;        // floats: top mantissa bits that go with the exponent
     planes::SymbolMap map;                  // floats
     std::size_t columns = 1;                // numbers per row
     std::vector<planes::RawBits> raw;       // floats: at least one

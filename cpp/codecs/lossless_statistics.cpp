@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <cstring>
 #include <unordered_map>
+#include <utility>
 
 #include "codecs/lossless_encoder.hpp"
 #include "codecs/lossless_rows.hpp"
@@ -51,10 +52,39 @@ Scale scale_of(const Plan& plan) {
     return scale;
 }
 
-// steps * mean of max(symbol, greatest - reach).
-std::uint16_t level_of(std::span<const std::uint8_t> symbols, const Scale& scale) noexcept {
+struct Range {
+    std::uint8_t least = 255;
     std::uint8_t greatest = 0;
-    for (const std::uint8_t s : symbols) greatest = std::max(greatest, s);
+};
+
+Range range_of(std::span<const std::uint8_t> symbols) noexcept {
+    Range range;
+    std::size_t i = 0;
+#if defined(__x86_64__)
+    __m128i least = _mm_set1_epi8(-1);
+    __m128i greatest = _mm_setzero_si128();
+    for (; i + 16 <= symbols.size(); i += 16) {
+        const __m128i x = _mm_loadu_si128(reinterpret_cast<const __m128i*>(symbols.data() + i));
+        least = _mm_min_epu8(least, x);
+        greatest = _mm_max_epu8(greatest, x);
+    }
+    std::array<std::uint8_t, 16> lows;
+    std::array<std::uint8_t, 16> highs;
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(lows.data()), least);
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(highs.data()), greatest);
+    range.least = *std::min_element(lows.begin(), lows.end());
+    range.greatest = *std::max_element(highs.begin(), highs.end());
+#endif
+    for (; i < symbols.size(); ++i) {
+        range.least = std::min(range.least, symbols[i]);
+        range.greatest = std::max(range.greatest, symbols[i]);
+    }
+    return range;
+}
+
+// steps * mean of max(symbol, greatest - reach).
+std::uint16_t level_of(std::span<const std::uint8_t> symbols, const Scale& scale,
+                       std::uint8_t greatest) noexcept {
     const auto floor = static_cast<std::uint8_t>(greatest > scale.reach ? greatest - scale.reach : 0);
     std::uint64_t sum = 0;
     std::size_t i = 0;
@@ -76,7 +106,8 @@ std::uint16_t level_of(std::span<const std::uint8_t> symbols, const Scale& scale
 // other; they are cleared over the range that was used.
 class RowCounter {
   public:
-    void count(std::span<const std::uint8_t> row, std::array<std::uint64_t, 256>& counts) noexcept {
+    void count(std::span<const std::uint8_t> row, Range range,
+               std::array<std::uint64_t, 256>& counts) noexcept {
         std::size_t i = 0;
         for (; i + 8 <= row.size(); i += 8) {
             const auto eight = load_le<std::uint64_t>(row.data() + i);
@@ -90,10 +121,9 @@ class RowCounter {
             ++sets_[3][eight >> 56];
         }
         for (; i < row.size(); ++i) ++sets_[0][row[i]];
-        for (std::size_t s = 0; s < 256; ++s) {
-            counts[s] += std::uint64_t{sets_[0][s]} + sets_[1][s] + sets_[2][s] + sets_[3][s];
+        for (std::size_t s = range.least; s <= range.greatest; ++s) {
+            for (auto& set : sets_) counts[s] += std::exchange(set[s], 0);
         }
-        std::memset(sets_.data(), 0, sizeof sets_);
     }
 
   private:
@@ -177,11 +207,13 @@ ChunkStatistics gather(const Plan& plan, ByteView chunk) {
             for (std::size_t i = 0; i < symbols.size(); ++i) mapped[i] = scale.magnitude[symbols[i]];
             magnitudes = mapped;
         }
-        const BinKey key = key_of(plan, any, level_of(magnitudes, scale));
+        const Range range = range_of(symbols);
+        const std::uint8_t greatest = scale.identity ? range.greatest : range_of(magnitudes).greatest;
+        const BinKey key = key_of(plan, any, level_of(magnitudes, scale, greatest));
         Bin& bin = result.bins[key];
         ++bin.rows;
         bin.numbers += symbols.size();
-        counter.count(symbols, bin.counts);
+        counter.count(symbols, range, bin.counts);
         result.rows.push_back(key);
     }
     return result;

@@ -13,8 +13,9 @@ namespace {
 constexpr std::size_t kTargetChunk = std::size_t{1} << 18;  // numbers: enough to outweigh the cost of a chunk
 constexpr std::size_t kSampleRuns = 64;                     // a sample is so many runs
 constexpr std::size_t kSampleRun = 64;                      // of so many numbers, spread evenly
-constexpr std::uint64_t kSymbolRange = 240;                       // of 254: a sample misses a little on either side
-constexpr std::size_t kMostForDensity = std::size_t{1} << 17;  // numbers: up to here, density goes before speed
+constexpr std::uint64_t kSymbolRange = 240;                 // of 254: a sample misses a little on either side
+constexpr std::size_t kMostForDensity = std::size_t{1}
+                                        << 17;  // numbers: up to here, density goes before speed
 
 std::uint64_t number_at(const Plan& plan, std::size_t i) noexcept {
     std::uint64_t value = 0;
@@ -69,7 +70,8 @@ std::int32_t exponent_base(const NumberFormat& format, std::span<const std::uint
 }
 
 // How many symbols an escaped map would have to escape.
-std::uint64_t out_of_range(const std::unordered_map<std::uint64_t, std::uint32_t>& counts, std::uint64_t mask) {
+std::uint64_t out_of_range(const std::unordered_map<std::uint64_t, std::uint32_t>& counts,
+                           std::uint64_t mask) {
     std::uint64_t greatest = 0;
     for (const auto& [symbol, count] : counts) {
         if (symbol != mask) greatest = std::max(greatest, symbol);
@@ -81,9 +83,10 @@ std::uint64_t out_of_range(const std::unordered_map<std::uint64_t, std::uint32_t
     return escaped;
 }
 
-// Within an octave small numbers are more frequent than great ones, the more so the farther out, so that the first bits
-// of the mantissa are worth coding with the exponent: 0.05 to 0.1 bit per number of a Gaussian. Judged on the sample:
-// its entropy, corrected for the number of values (Miller & Madow), and the table's share.
+// Within an octave small numbers are more frequent than great ones, the more so the farther out, so that the
+// first bits of the mantissa are worth coding with the exponent: 0.05 to 0.1 bit per number of a Gaussian.
+// Judged on the sample: its entropy, corrected for the number of values (Miller & Madow), and the table's
+// share.
 unsigned mantissa_in_symbol(const Plan& plan, std::span<const std::uint64_t> numbers) {
     // Long tensors whose raw bits are whole bytes stay so: their speed matters more. float16's become so.
     const bool is_long = plan.numbers > kMostForDensity;
@@ -99,11 +102,13 @@ unsigned mantissa_in_symbol(const Plan& plan, std::span<const std::uint64_t> num
         if (counts.size() > 200) break;
         std::vector<std::uint32_t> list;
         for (const auto& [symbol, count] : counts) list.push_back(count);
-        // Per sampled number, in 2^-kLogBits bits; log2(e) / 2 is 0.72, and a table costs about five bits a symbol.
+        // Per sampled number, in 2^-kLogBits bits; log2(e) / 2 is 0.72, and a table costs about five bits a
+        // symbol.
         const std::uint64_t n = numbers.size();
         const std::uint64_t correction = list.size() * 47'000;
         const std::uint64_t table = (list.size() * 5 << kLogBits) * n / plan.numbers;
-        const std::uint64_t escapes = plan.format.exponent_bits + bits > 8 ? out_of_range(counts, mask) * 24 : 0;
+        const std::uint64_t escapes =
+            plan.format.exponent_bits + bits > 8 ? out_of_range(counts, mask) * 24 : 0;
         const std::uint64_t cost =
             code_length<std::uint32_t>(list) + correction + table + ((n * (8 - bits) + escapes) << kLogBits);
         if (cost < least) {

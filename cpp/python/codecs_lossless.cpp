@@ -34,6 +34,11 @@ std::vector<std::unique_ptr<PyEncoding>> encode_parts(const py::sequence& parts,
     return result;
 }
 
+// A payload as a buffer, so that its bytes are not copied once more.
+struct Payload {
+    Bytes bytes;
+};
+
 py::list encode_chunks(PyEncoding& part, std::size_t first, std::size_t end, std::size_t threads) {
     std::vector<Bytes> chunks;
     {
@@ -42,8 +47,7 @@ py::list encode_chunks(PyEncoding& part, std::size_t first, std::size_t end, std
     }
     py::list result;
     for (Bytes& chunk : chunks) {
-        result.append(to_bytes(chunk));
-        chunk = {};
+        result.append(py::memoryview(py::cast(std::make_unique<Payload>(Payload{std::move(chunk)}))));
     }
     return result;
 }
@@ -51,6 +55,9 @@ py::list encode_chunks(PyEncoding& part, std::size_t first, std::size_t end, std
 }  // namespace
 
 void register_lossless(py::module_& m) {
+    py::class_<Payload>(m, "Payload", py::buffer_protocol()).def_buffer([](Payload& payload) {
+        return py::buffer_info(payload.bytes.data(), static_cast<py::ssize_t>(payload.bytes.size()), true);
+    });
     py::class_<PyEncoding>(m, "LosslessEncoding", "A part of which everything but the chunks is decided.")
         .def_property_readonly("chunk_elements",
                                [](const PyEncoding& part) { return part.encoding.chunk_elements(); })

@@ -148,8 +148,8 @@ def chunk_count(elements: int, chunk_elements: int) -> int:
 
 
 def in_windows(
-    chunks: int, chunk_bytes: int, threads: int, encode: Callable[[int, int], Sequence[bytes]]
-) -> Iterator[bytes]:
+    chunks: int, chunk_bytes: int, threads: int, encode: Callable[[int, int], Sequence[bytes | memoryview]]
+) -> Iterator[bytes | memoryview]:
     """Chunks 0 to ``chunks``, made by ``encode(first, end)`` for one window of consecutive chunks after the
     other.
 
