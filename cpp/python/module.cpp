@@ -33,6 +33,7 @@ PYBIND11_MODULE(_core, m, pybind11::mod_gil_not_used()) {
     register_entropy(m);
     register_quantize(m);
     register_transform(m);
+    register_trellis(m);
     register_codecs(m);
     register_lossless(m);
     register_codecs_uniform(m);

@@ -179,3 +179,51 @@ def float_planes_split(
 ) -> tuple[bytes, bytes, list[bytes]]: ...
 def pack_bits(values: Buffer, bits: int) -> bytes: ...
 def unpack_bits(packed: Buffer, out: Buffer, bits: int) -> None: ...
+
+# quantize
+
+class TrellisQuantiser:
+    def __init__(
+        self,
+        costs: Buffer,
+        contexts: int,
+        radius: int,
+        states: int = 8,
+        alphabet: str = "plain",
+        lambda_: int = 24227,
+    ) -> None: ...
+    def quantise(
+        self, values: Buffer, levels: Buffer, step: float, lanes: int = 32, contexts: Buffer | None = None
+    ) -> None: ...
+
+class TrellisStatistics:
+    counts: list[int]
+    errors: list[int]
+    squared_error: int
+    def add(
+        self,
+        values: Buffer,
+        levels: Buffer,
+        step: float,
+        n_contexts: int,
+        radius: int,
+        states: int = 8,
+        alphabet: str = "plain",
+        lanes: int = 32,
+        contexts: Buffer | None = None,
+    ) -> None: ...
+    def centroids(self, contexts: int, radius: int, reach: int) -> list[int]: ...
+    def costs(self, contexts: int, radius: int) -> list[int]: ...
+
+def trellis_dequantise(
+    levels: Buffer,
+    out: Buffer,
+    step: float,
+    states: int = 8,
+    alphabet: str = "plain",
+    lanes: int = 32,
+    contexts: Buffer | None = None,
+    offsets: Buffer | None = None,
+    reach: int = 0,
+    n_contexts: int = 1,
+) -> None: ...

@@ -1,0 +1,403 @@
+#include "quantize/trellis.hpp"
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+#include <limits>
+#include <string>
+
+#include "base/dispatch.hpp"
+#include "base/error.hpp"
+#include "quantize/trellis_kernels.hpp"
+
+namespace nncodec::trellis {
+namespace {
+
+constexpr std::size_t kBlock =
+    32;  // samples per lane between looks at the lanes' ends; rows stay in the L1 cache
+static_assert(kBlock % kNormaliseEvery == 0);
+
+const Kernels& active_kernels() {
+#if defined(__x86_64__)
+    switch (active_isa()) {
+        case Isa::avx512:
+            return kAvx512Kernels;
+        case Isa::avx2:
+            return kAvx2Kernels;
+        default:
+            break;
+    }
+#endif
+    return kScalarKernels;
+}
+
+// States s and s ^ h1 belong to the same union (h1 is even) and lead to the same two states.
+std::vector<Butterfly> butterflies_of(const Code& code) {
+    std::vector<Butterfly> list;
+    list.reserve(code.states / 2);
+    for (unsigned union_index = 0; union_index < 2; ++union_index) {
+        for (unsigned state = union_index; state < code.states; state += 2) {
+            const unsigned other = state ^ code.h1;
+            if (other < state) continue;
+            list.push_back({static_cast<std::uint16_t>(state), static_cast<std::uint16_t>(other),
+                            static_cast<std::uint16_t>(code.next(state, 0)),
+                            static_cast<std::uint16_t>(code.next(state, 1))});
+        }
+    }
+    return list;
+}
+
+// The state before, from the state after and the parity that led to it. The top bit of the state after is the
+// union's index, because h0 is the only one of the two polynomials with a top coefficient.
+unsigned previous(const Code& code, unsigned state, unsigned parity) noexcept {
+    const unsigned union_index = state >= code.states / 2 ? 1 : 0;
+    const unsigned shifted = state ^ (union_index != 0 ? code.h0 >> 1 : 0) ^ (parity != 0 ? code.h1 >> 1 : 0);
+    return shifted << 1 | union_index;
+}
+
+// The 32 lanes (or fewer) of a call that are coded together.
+struct Group {
+    const float* values;  // of its first lane
+    const std::uint8_t* contexts;
+    std::int16_t* levels;
+    std::size_t n;      // elements of all its lanes
+    std::size_t piece;  // elements per lane
+    std::size_t lanes() const noexcept { return (n + piece - 1) / piece; }
+    std::size_t length(std::size_t lane) const noexcept { return std::min(piece, n - lane * piece); }
+};
+
+struct Scratch {
+    explicit Scratch(const Code& code, std::size_t piece)
+        : metrics(2 * code.states * kLaneGroup),
+          branches(kBlock),
+          below(piece * kLaneGroup),
+          upper(piece * kLaneGroup),
+          decisions(piece * code.states) {}
+    std::vector<std::uint16_t> metrics;
+    std::vector<BranchRow> branches;
+    std::vector<std::int16_t> below;
+    std::vector<std::uint8_t> upper;
+    std::vector<std::uint32_t> decisions;
+};
+
+// Rows of 32 from lanes that lie `piece` apart. What lies beyond a lane's end is 0: those samples change
+// nothing, as the lane's last state has been taken by then.
+template <typename T>
+void transpose(const T* from, const Group& group, std::size_t first, std::size_t rows, T* to) {
+    for (std::size_t lane = 0; lane < kLaneGroup; ++lane) {
+        std::size_t n = 0;
+        if (lane < group.lanes() && from != nullptr) {
+            n = std::min(rows, group.length(lane) - std::min(first, group.length(lane)));
+            const T* const at = from + lane * group.piece + first;
+            for (std::size_t i = 0; i < n; ++i) to[i * kLaneGroup + lane] = at[i];
+        }
+        for (std::size_t i = n; i < rows; ++i) to[i * kLaneGroup + lane] = T{0};
+    }
+}
+
+unsigned best_state(const std::uint16_t* metrics, unsigned states, std::size_t lane) noexcept {
+    unsigned best = 0;
+    for (unsigned state = 1; state < states; ++state) {
+        if (metrics[state * kLaneGroup + lane] < metrics[best * kLaneGroup + lane]) best = state;
+    }
+    return best;
+}
+
+void trace_back(const Code& code, Alphabet alphabet, const Group& group, const Scratch& scratch,
+                const unsigned* last_states) {
+    const std::size_t lanes = group.lanes();
+    unsigned states[kLaneGroup];
+    std::copy_n(last_states, lanes, states);
+    for (std::size_t row = group.length(0); row-- > 0;) {
+        const std::uint32_t* const decisions = scratch.decisions.data() + row * code.states;
+        const std::size_t active = row < group.length(lanes - 1) ? lanes : lanes - 1;
+        for (std::size_t lane = 0; lane < active; ++lane) {
+            const unsigned parity = decisions[states[lane]] >> lane & 1;
+            const unsigned before = previous(code, states[lane], parity);
+            const unsigned union_index = Code::union_of(before);
+            const int below = scratch.below[row * kLaneGroup + lane];
+            const unsigned upper = scratch.upper[row * kLaneGroup + lane];
+            const int floor = level_at_or_below(alphabet, union_index, below);
+            const int lower = floor - static_cast<int>((static_cast<unsigned>(floor) ^ parity) & 1);
+            const int level = lower + 2 * static_cast<int>(upper >> (2 * union_index + parity) & 1);
+            group.levels[lane * group.piece + row] = static_cast<std::int16_t>(level);
+            states[lane] = before;
+        }
+    }
+}
+
+void quantise_group(const Kernels& kernels, const Plan& plan, const Code& code, const Group& group,
+                    Scratch& scratch) {
+    std::uint16_t* metrics = scratch.metrics.data();
+    std::uint16_t* spare = metrics + code.states * kLaneGroup;
+    std::fill_n(metrics, code.states * kLaneGroup, kUnreached);
+    std::fill_n(metrics, kLaneGroup, std::uint16_t{0});
+
+    const std::size_t lanes = group.lanes();
+    const std::size_t short_length = group.length(lanes - 1);
+    unsigned last_states[kLaneGroup] = {};
+    alignas(64) float x[kBlock * kLaneGroup];
+    alignas(64) std::uint8_t contexts[kBlock * kLaneGroup];
+    for (std::size_t first = 0; first < group.piece;) {
+        std::size_t rows = std::min(kBlock - first % kBlock, group.piece - first);
+        if (first < short_length) rows = std::min(rows, short_length - first);
+        transpose(group.values, group, first, rows, x);
+        transpose(group.contexts, group, first, rows, contexts);
+        kernels.branch_metrics(plan, x, contexts, rows, scratch.branches.data());
+        kernels.add_compare_select(plan, scratch.branches.data(), first, rows, metrics, spare,
+                                   scratch.decisions.data() + first * code.states);
+        for (std::size_t i = 0; i < rows; ++i) {
+            const BranchRow& branch = scratch.branches[i];
+            std::copy_n(branch.below, kLaneGroup, scratch.below.data() + (first + i) * kLaneGroup);
+            std::copy_n(branch.upper, kLaneGroup, scratch.upper.data() + (first + i) * kLaneGroup);
+        }
+        if (rows % 2 != 0) std::swap(metrics, spare);
+        first += rows;
+        if (first == short_length) last_states[lanes - 1] = best_state(metrics, code.states, lanes - 1);
+    }
+    for (std::size_t lane = 0; lane + 1 < lanes; ++lane)
+        last_states[lane] = best_state(metrics, code.states, lane);
+    trace_back(code, plan.alphabet, group, scratch, last_states);
+}
+
+void check_contexts(std::span<const std::uint8_t> contexts, std::size_t n, std::size_t n_contexts) {
+    if (contexts.empty()) return;
+    if (contexts.size() != n) {
+        throw ArgumentError("contexts has " + std::to_string(contexts.size()) + " elements, " +
+                            std::to_string(n) + " are needed");
+    }
+    const std::uint8_t greatest = *std::max_element(contexts.begin(), contexts.end());
+    if (greatest >= n_contexts) {
+        throw ArgumentError("context " + std::to_string(greatest) + " has no tables: there are " +
+                            std::to_string(n_contexts));
+    }
+}
+
+void check_lanes(std::size_t lanes) {
+    if (lanes < 1 || lanes > kMaxLanes) {
+        throw ArgumentError("lanes is " + std::to_string(lanes) + ", not 1 to " + std::to_string(kMaxLanes));
+    }
+}
+
+void check_step(float step) {
+    // Its reciprocal must be normal too.
+    if (!(step >= 0x1p-120F && step <= 0x1p120F)) {
+        throw ArgumentError("step is " + std::to_string(step) + ", not between 2^-120 and 2^120");
+    }
+}
+
+void check_shape(const TableShape& shape) {
+    if (shape.contexts < 1 || shape.contexts > kMaxContexts || shape.radius < 3 ||
+        shape.radius > kMaxRadius) {
+        throw ArgumentError("tables of " + std::to_string(shape.contexts) + " contexts and radius " +
+                            std::to_string(shape.radius) + ": 1 to 256 and 3 to 4095 are possible");
+    }
+}
+
+// Values in steps are clamped so that all four candidates of both unions lie within the radius.
+float limit_of(int radius) noexcept {
+    return static_cast<float>(2 * radius - 4);
+}
+
+int place_of(float value, float scale, float limit) noexcept {
+    float scaled = value * scale;
+    scaled = scaled > -limit ? scaled : -limit;
+    scaled = scaled < limit ? scaled : limit;
+    return static_cast<int>(std::nearbyint(scaled * 256.0F));
+}
+
+// Walks the levels of all lanes with their states: visit(i, union).
+template <typename Visit>
+void walk(std::span<const std::int16_t> levels, const Code& code, std::size_t lanes, Visit visit) {
+    const std::size_t piece = piece_of(levels.size(), lanes);
+    for (std::size_t begin = 0; begin < levels.size(); begin += piece) {
+        unsigned state = 0;
+        const std::size_t end = std::min(begin + piece, levels.size());
+        for (std::size_t i = begin; i < end; ++i) {
+            visit(i, Code::union_of(state));
+            state = code.next(state, static_cast<unsigned>(levels[i]) & 1);
+        }
+    }
+}
+
+// log2 of a positive number in 1/256, rounded down: the fraction bit by bit, each the carry of a square.
+std::uint32_t log2_in_256ths(std::uint64_t number) noexcept {
+    const int exponent = 63 - std::countl_zero(number);
+    std::uint64_t mantissa = exponent >= 31 ? number >> (exponent - 31) : number << (31 - exponent);
+    auto result = static_cast<std::uint32_t>(exponent);
+    for (int bit = 0; bit < 8; ++bit) {
+        mantissa = mantissa * mantissa >> 31;
+        result = result << 1 | static_cast<std::uint32_t>(mantissa >> 32);
+        mantissa >>= mantissa >> 32;
+    }
+    return result;
+}
+
+}  // namespace
+
+const Code& code_of(unsigned states) {
+    for (const Code& code : kCodes) {
+        if (code.states == states) return code;
+    }
+    throw ArgumentError("a trellis has 8, 16, 32, 64, 128 or 256 states, not " + std::to_string(states));
+}
+
+Quantiser::Quantiser(const Options& options, const TableShape& shape, std::span<const std::uint16_t> costs)
+    : code_(code_of(options.states)), alphabet_(options.alphabet), shape_(shape) {
+    check_shape(shape);
+    if (costs.size() != shape.size()) {
+        throw ArgumentError("costs has " + std::to_string(costs.size()) + " entries, " +
+                            std::to_string(shape.size()) + " are needed");
+    }
+    rates_.reserve(costs.size() + 1);
+    for (const std::uint16_t cost : costs) {
+        // 1/256 bit times step^2 / 65536 to step^2 / 512
+        const std::uint64_t rate = (std::uint64_t{cost} * options.lambda + (1U << 14)) >> 15;
+        rates_.push_back(static_cast<std::uint16_t>(std::min<std::uint64_t>(rate, kMaxRate)));
+    }
+}
+
+void Quantiser::quantise(std::span<const float> values, float step, std::span<const std::uint8_t> contexts,
+                         std::size_t lanes, std::span<std::int16_t> levels) const {
+    check_step(step);
+    check_lanes(lanes);
+    check_contexts(contexts, values.size(), shape_.contexts);
+    if (levels.size() != values.size()) {
+        throw ArgumentError("levels has " + std::to_string(levels.size()) + " elements, values has " +
+                            std::to_string(values.size()));
+    }
+    if (values.empty()) return;
+    const std::size_t piece = piece_of(values.size(), lanes);
+    if (piece > kMaxPiece) {
+        throw ArgumentError(std::to_string(values.size()) + " values in " + std::to_string(lanes) +
+                            " lanes: a lane holds at most " + std::to_string(kMaxPiece));
+    }
+    const std::vector<Butterfly> butterflies = butterflies_of(code_);
+    const Plan plan{alphabet_,
+                    code_.states,
+                    butterflies.data(),
+                    rates_.data(),
+                    static_cast<std::uint32_t>(shape_.width()),
+                    shape_.radius,
+                    1.0F / step,
+                    limit_of(shape_.radius)};
+    Scratch scratch(code_, piece);
+    for (std::size_t begin = 0; begin < values.size(); begin += piece * kLaneGroup) {
+        const std::size_t n = std::min(values.size() - begin, piece * kLaneGroup);
+        const Group group{values.data() + begin, contexts.empty() ? nullptr : contexts.data() + begin,
+                          levels.data() + begin, n, piece};
+        quantise_group(active_kernels(), plan, code_, group, scratch);
+    }
+}
+
+void dequantise(std::span<const std::int16_t> levels, const Code& code, const Points& points, float step,
+                std::span<const std::uint8_t> contexts, std::size_t lanes, std::span<float> values) {
+    check_step(step);
+    check_lanes(lanes);
+    check_contexts(contexts, levels.size(), points.contexts);
+    const auto width = 2 * static_cast<std::size_t>(points.reach) + 1;
+    if (!points.offsets.empty() && (points.reach < 0 || points.reach > kMaxRadius ||
+                                    points.offsets.size() != points.contexts * 2 * width)) {
+        throw ArgumentError("offsets has " + std::to_string(points.offsets.size()) + " entries, not " +
+                            std::to_string(points.contexts) + " x 2 x " + std::to_string(width));
+    }
+    if (values.size() != levels.size()) {
+        throw ArgumentError("values has " + std::to_string(values.size()) + " elements, levels has " +
+                            std::to_string(levels.size()));
+    }
+    const float unit = step / 256.0F;
+    walk(levels, code, lanes, [&](std::size_t i, unsigned union_index) {
+        const int level = levels[i];
+        int point = 256 * point_of(points.alphabet, union_index, level);
+        if (!points.offsets.empty() && level >= -points.reach && level <= points.reach) {
+            const std::size_t context = contexts.empty() ? 0 : contexts[i];
+            point += points.offsets[(context * 2 + union_index) * width +
+                                    static_cast<std::size_t>(level + points.reach)];
+        }
+        values[i] = static_cast<float>(point) * unit;
+    });
+}
+
+void accumulate(std::span<const float> values, std::span<const std::int16_t> levels, const Code& code,
+                Alphabet alphabet, float step, std::span<const std::uint8_t> contexts, std::size_t lanes,
+                const TableShape& shape, Statistics& into) {
+    check_step(step);
+    check_lanes(lanes);
+    check_shape(shape);
+    check_contexts(contexts, levels.size(), shape.contexts);
+    if (values.size() != levels.size()) {
+        throw ArgumentError("values has " + std::to_string(values.size()) + " elements, levels has " +
+                            std::to_string(levels.size()));
+    }
+    for (const std::int16_t level : levels) {
+        if (level < -shape.radius || level > shape.radius) {
+            throw ArgumentError("level " + std::to_string(level) + " is beyond the radius " +
+                                std::to_string(shape.radius));
+        }
+    }
+    into.counts.resize(shape.size());
+    into.errors.resize(shape.size());
+    const float scale = 1.0F / step;
+    const float limit = limit_of(shape.radius);
+    walk(levels, code, lanes, [&](std::size_t i, unsigned union_index) {
+        const std::size_t context = contexts.empty() ? 0 : contexts[i];
+        const std::size_t entry =
+            (context * 2 + union_index) * shape.width() + static_cast<std::size_t>(levels[i] + shape.radius);
+        const std::int64_t error =
+            place_of(values[i], scale, limit) - 256 * point_of(alphabet, union_index, levels[i]);
+        ++into.counts[entry];
+        into.errors[entry] += error;
+        into.squared_error += static_cast<std::uint64_t>(error * error);
+    });
+}
+
+std::vector<std::int16_t> centroids(const Statistics& statistics, const TableShape& shape, int reach) {
+    check_shape(shape);
+    if (reach < 0 || reach > shape.radius || statistics.counts.size() != shape.size() ||
+        statistics.errors.size() != shape.size()) {
+        throw ArgumentError("centroids up to level " + std::to_string(reach) +
+                            " need statistics of their shape and radius");
+    }
+    constexpr std::uint64_t kEnough = 8;
+    std::vector<std::int16_t> offsets;
+    offsets.reserve(shape.contexts * 2 * (2 * static_cast<std::size_t>(reach) + 1));
+    for (std::size_t table = 0; table < 2 * shape.contexts; ++table) {
+        for (int level = -reach; level <= reach; ++level) {
+            const std::size_t entry = table * shape.width() + static_cast<std::size_t>(level + shape.radius);
+            const auto count = static_cast<std::int64_t>(statistics.counts[entry]);
+            if (count < static_cast<std::int64_t>(kEnough)) {
+                offsets.push_back(0);
+                continue;
+            }
+            // Rounded to nearest, halves away from zero.
+            const std::int64_t sum = statistics.errors[entry];
+            const std::int64_t mean = (sum >= 0 ? sum + count / 2 : sum - count / 2) / count;
+            offsets.push_back(
+                static_cast<std::int16_t>(std::clamp<std::int64_t>(mean, INT16_MIN, INT16_MAX)));
+        }
+    }
+    return offsets;
+}
+
+std::vector<std::uint16_t> costs_of(std::span<const std::uint64_t> counts, const TableShape& shape) {
+    check_shape(shape);
+    if (counts.size() != shape.size()) {
+        throw ArgumentError("counts has " + std::to_string(counts.size()) + " entries, " +
+                            std::to_string(shape.size()) + " are needed");
+    }
+    constexpr std::uint32_t kMostBits = 24 * 256;
+    std::vector<std::uint16_t> costs;
+    costs.reserve(counts.size());
+    for (std::size_t table = 0; table < 2 * shape.contexts; ++table) {
+        const auto of_table = counts.subspan(table * shape.width(), shape.width());
+        std::uint64_t sum = shape.width();
+        for (const std::uint64_t count : of_table) sum += 2 * count;
+        for (const std::uint64_t count : of_table) {
+            const std::uint32_t bits = log2_in_256ths(sum) - log2_in_256ths(2 * count + 1);
+            costs.push_back(static_cast<std::uint16_t>(std::min(bits, kMostBits)));
+        }
+    }
+    return costs;
+}
+
+}  // namespace nncodec::trellis

@@ -1,0 +1,151 @@
+// Trellis-coded quantisation, entropy-coded. Values: docs/format.md#trellis-quantisation
+//
+// What surprises: a level means nothing without the state that it is met in. The state's lowest bit picks one
+// of two union quantisers (even points of the grid, odd points), the level names a point of that union, and
+// the level's parity moves the state. So the decoder needs no table: five integer operations a weight,
+// whatever the number of states. All the cost is the encoder's, which looks for the sequence of levels with
+// the least
+//     squared error + lambda * bits(level | context, union)
+// by the Viterbi algorithm. A sequence is cut into lanes, contiguous pieces that each start in state 0; the
+// kernels work on 32 lanes at a time. All costs are integers, so every instruction set finds the same path.
+//
+// Sources: Ungerboeck, IEEE Communications Magazine 25(2), 1987 (codes); Marcellin and Fischer, IEEE Trans.
+// Commun. 38(1), 1990 (trellis-coded quantisation); Fischer and Wang, IEEE Trans. Inf. Theory 38(2), 1992
+// (entropy-coded).
+//
+// How a decoder takes 16 lanes a step (element i of lane j is at j * piece + i): with `state` a vector of
+// 32-bit lanes,
+//     table  = 2 * context + (state & 1)                    one table of frequencies per context and union
+//     slot   = rans & (2^prob_bits - 1)                     gather entry[table][slot]: symbol, frequency,
+//     offset rans   = frequency * (rans >> prob_bits) + offset     then refill, as in entropy/rans.hpp level
+//     = symbol - zero[table] value  = gather point[table][symbol]                  float32 made by
+//     reconstruction_points() state  = (state >> 1) ^ (-(state & 1) & h0 >> 1) ^ (-(level & 1) & h1 >> 1)
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <span>
+#include <vector>
+
+namespace nncodec::trellis {
+
+// Parity-check polynomials of a rate-1/2 code, bit i the coefficient of D^i.
+struct Code {
+    unsigned states = 0;
+    unsigned h0 = 0;
+    unsigned h1 = 0;
+
+    // The union quantiser of a state: 0 even points of the grid, 1 odd ones.
+    static constexpr unsigned union_of(unsigned state) noexcept { return state & 1; }
+    constexpr unsigned next(unsigned state, unsigned parity) const noexcept {
+        return (state >> 1) ^ ((state & 1) != 0 ? h0 >> 1 : 0) ^ (parity != 0 ? h1 >> 1 : 0);
+    }
+};
+
+inline constexpr std::array<Code, 6> kCodes{
+    {{8, 013, 04}, {16, 023, 04}, {32, 045, 010}, {64, 0103, 024}, {128, 0235, 0126}, {256, 0515, 0362}}};
+
+// Throws ArgumentError unless `states` is 8, 16, 32, 64, 128 or 256.
+const Code& code_of(unsigned states);
+
+// Which point of the grid (in steps) a level of a union means.
+//   plain:      2 * level + union
+//   both_zero:  2 * level - union * sign(level): a zero in both unions, for peaked and sparse sources at low
+//   rates
+enum class Alphabet : std::uint8_t { plain = 0, both_zero = 1 };
+
+constexpr int point_of(Alphabet alphabet, unsigned union_index, int level) noexcept {
+    if (union_index == 0) return 2 * level;
+    if (alphabet == Alphabet::plain) return 2 * level + 1;
+    return 2 * level - (level > 0 ? 1 : level < 0 ? -1 : 0);
+}
+
+inline constexpr unsigned kLaneGroup = 32;  // lanes that a kernel advances together
+inline constexpr std::size_t kMaxLanes = 1024;
+inline constexpr std::size_t kMaxPiece = 1 << 16;  // elements per lane: bounds the encoder's memory
+inline constexpr int kMaxRadius = 4095;
+inline constexpr std::size_t kMaxContexts = 256;
+
+// Elements per lane: lane j holds elements j * piece up to (j + 1) * piece; the last ones may be short or
+// empty.
+constexpr std::size_t piece_of(std::size_t n, std::size_t lanes) noexcept {
+    return (n + lanes - 1) / lanes;
+}
+
+struct Options {
+    unsigned states = 8;
+    Alphabet alphabet = Alphabet::plain;
+    // lambda / step^2 in 1/65536; 0 minimises squared error alone. The default is 0.8 times the slope of an
+    // ideal quantiser of this step (2 ln 2 / 3), which was best on Gaussian sources from 1 to 4 bits; lower
+    // rates want more.
+    std::uint32_t lambda = 24227;
+};
+
+// Levels run from -radius to radius; tables over them have 2 * radius + 1 entries.
+// A set of tables is an array [context][union][level + radius].
+struct TableShape {
+    std::size_t contexts = 1;
+    int radius = 3;  // at least 3
+
+    std::size_t width() const noexcept { return 2 * static_cast<std::size_t>(radius) + 1; }
+    std::size_t size() const noexcept { return contexts * 2 * width(); }
+};
+
+// Finds levels. Immutable once built, shared by threads.
+class Quantiser {
+  public:
+    // `costs`: the price of each level in 1/256 bit, shape.size() of them. Throws ArgumentError on bad
+    // shapes.
+    Quantiser(const Options& options, const TableShape& shape, std::span<const std::uint16_t> costs);
+
+    // values[i] is coded with the tables of contexts[i] (empty: all 0). Levels come out in the order of the
+    // values. Values are taken in multiples of `step` and clamped to what the radius reaches; they should be
+    // finite, and a not-a-number counts as -infinity. Throws ArgumentError when sizes differ, a context has
+    // no tables, the step is not positive and normal, or a piece is longer than kMaxPiece. Takes (states * 4
+    // + 320) * piece bytes of memory for a while.
+    void quantise(std::span<const float> values, float step, std::span<const std::uint8_t> contexts,
+                  std::size_t lanes, std::span<std::int16_t> levels) const;
+
+  private:
+    Code code_;
+    Alphabet alphabet_;
+    TableShape shape_;
+    std::vector<std::uint16_t> rates_;  // costs times lambda, in the units of the branch metrics
+};
+
+// Reconstruction points in 1/256 step: 256 * point_of(level), plus offsets[context][union][level + reach] for
+// levels from -reach to reach (reach = offset_radius): centroids. `offsets` is empty for none.
+struct Points {
+    Alphabet alphabet = Alphabet::plain;
+    std::size_t contexts = 1;
+    int reach = 0;
+    std::span<const std::int16_t> offsets;  // [context][union][2 * reach + 1]
+};
+
+// values[i] = float(points in 1/256 step) * (step / 256): one rounding, the same everywhere.
+// Levels may be any int16; contexts (empty: all 0) must be below points.contexts.
+void dequantise(std::span<const std::int16_t> levels, const Code& code, const Points& points, float step,
+                std::span<const std::uint8_t> contexts, std::size_t lanes, std::span<float> values);
+
+// How often each level was chosen, and how far the values lay from its point: for the next iteration's costs
+// and for the centroids.
+struct Statistics {
+    std::vector<std::uint64_t> counts;  // TableShape::size() entries
+    std::vector<std::int64_t> errors;   // sum of (value - point) in 1/256 step, same shape
+    std::uint64_t squared_error = 0;    // of these levels without centroids, in (step / 256)^2
+};
+
+// Adds to `into` (sized by the first call). Levels must lie within the shape's radius: ArgumentError if not.
+void accumulate(std::span<const float> values, std::span<const std::int16_t> levels, const Code& code,
+                Alphabet alphabet, float step, std::span<const std::uint8_t> contexts, std::size_t lanes,
+                const TableShape& shape, Statistics& into);
+
+// The mean error of each level up to `reach`, rounded: offsets for Points, [context][union][2 * reach + 1].
+// Levels seen less than 8 times get 0.
+std::vector<std::int16_t> centroids(const Statistics& statistics, const TableShape& shape, int reach);
+
+// -log2(count / sum) per table in 1/256 bit, capped at 24 bits; each level counts half an occurrence more
+// than it had, so that none is out of reach. Integers only.
+std::vector<std::uint16_t> costs_of(std::span<const std::uint64_t> counts, const TableShape& shape);
+
+}  // namespace nncodec::trellis

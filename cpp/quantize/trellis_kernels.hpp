@@ -1,0 +1,77 @@
+// What the Viterbi kernels of all instruction sets share: a plan made once per quantiser, rows of 32 lanes,
+// and the two loops that each instruction set writes in its own way. All arithmetic here is on integers but
+// the scaling of the values (one float32 product, one conversion), so all give the same.
+//
+// Why 16 bits are enough for path metrics: in units of step^2 / 512 a branch costs at most kMaxBranch more
+// than the cheapest branch of its sample, and any state can be reached from any other in log2(states) <= 8
+// samples, so metrics of the states of a lane never lie more than 8 * kMaxBranch = 32000 apart. Every 8
+// samples the least of them is taken off; in between they grow by at most 32000 more. The states that the
+// start leaves out begin at kUnreached, above whatever a true path can have cost by the time it gets there.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "quantize/trellis.hpp"
+
+namespace nncodec::trellis {
+
+inline constexpr std::size_t kNormaliseEvery = 8;
+inline constexpr int kMaxBranch = 4000;
+inline constexpr std::uint16_t kUnreached = 8 * kMaxBranch + 1;
+inline constexpr std::uint32_t kMaxRate = 32767;  // with the greatest squared distance still below 2^16
+inline constexpr int kFraction = 8;               // places are in 1/256 step
+inline constexpr int kDistanceShift = 7;          // (1/256 step)^2 to step^2 / 512
+static_assert(kUnreached + kNormaliseEvery * kMaxBranch < 65536);
+
+// Two states that lead to the same two. Both belong to union (first & 1).
+//   cost[to_even] = min(first + even, second + odd), cost[to_odd] = min(second + even, first + odd)
+// where "even" and "odd" are the branch metrics of that union's levels of that parity.
+struct Butterfly {
+    std::uint16_t first, second, to_even, to_odd;
+};
+
+struct Plan {
+    Alphabet alphabet;
+    unsigned states;
+    const Butterfly* butterflies;  // states / 2, those of union 0 first
+    const std::uint16_t* rates;    // [context][union][width]
+    std::uint32_t width;
+    int radius;
+    float scale;  // 1 / step
+    float limit;  // values times scale are clamped to +-limit
+};
+
+// One sample of each of 32 lanes.
+struct alignas(64) BranchRow {
+    std::uint16_t metric[2][2][kLaneGroup];  // [union][parity]: of the best level of that kind
+    std::int16_t below[kLaneGroup];          // floor(value / step)
+    std::uint8_t upper[kLaneGroup];  // bit 2 * union + parity: the greater of the two candidates is better
+};
+
+struct Kernels {
+    // x, contexts: rows of 32.
+    void (*branch_metrics)(const Plan& plan, const float* x, const std::uint8_t* contexts, std::size_t rows,
+                           BranchRow* out);
+    // Advances metrics (states x 32, in `from`; `to` is scratch; where they end alternates with each row).
+    // Sample first_row + i of the lane is row i. decisions: rows x states, bit j: lane j came by an odd
+    // level.
+    void (*add_compare_select)(const Plan& plan, const BranchRow* branches, std::size_t first_row,
+                               std::size_t rows, std::uint16_t* from, std::uint16_t* to,
+                               std::uint32_t* decisions);
+};
+
+extern const Kernels kScalarKernels;
+#if defined(__x86_64__)
+extern const Kernels kAvx2Kernels;
+extern const Kernels kAvx512Kernels;
+#endif
+
+// The greatest level of a union whose point is at or below the grid point `below`.
+constexpr int level_at_or_below(Alphabet alphabet, unsigned union_index, int below) noexcept {
+    if (union_index == 0) return below >> 1;
+    if (alphabet == Alphabet::plain) return (below - 1) >> 1;
+    return (below >= 0 ? below + 1 : below - 1) >> 1;
+}
+
+}  // namespace nncodec::trellis
