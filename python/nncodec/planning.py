@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from importlib import import_module
 from typing import IO, cast
 
+from nncodec import allocate
 from nncodec.budget import Budget
 from nncodec.codecs import LossyCodec
 from nncodec.codecs.base import CHUNK_ELEMENTS, Codec, Part, Setting
@@ -39,7 +39,6 @@ def plan(
     overhead = 0
     if budget.name in _SIZE_BUDGETS:
         overhead = 8 * _overhead(leaves, choices, threads, begin, end)
-    allocate = import_module("nncodec.allocate")  # costs nothing where there is no budget
     settings = allocate.settings(
         parts,
         budget=(budget.name, budget.value),
