@@ -1,0 +1,109 @@
+"""Writes the golden files: `python tests/golden/make.py NAME...` (or `--missing`). Run by hand, once per format version.
+
+A golden file is never rewritten: it must decode for ever. Inputs come from integer formulas, so that any machine can
+rebuild them; the files are below 4 KiB each.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+FOLDER = Path(__file__).parent
+
+
+def bits(count: int, seed: int) -> np.ndarray:
+    """Pseudo-random bytes by a multiplicative congruence; no library's generator is trusted to stay the same."""
+    state, out = seed * 2 + 1, np.empty(count, np.uint8)
+    for place in range(count):
+        state = state * 6364136223846793005 + 1442695040888963407 & (1 << 64) - 1
+        out[place] = state >> 56
+    return out
+
+
+def bell(count: int, seed: int) -> np.ndarray:
+    """float32 values with a bell-shaped histogram: sums of bytes, exact in binary."""
+    sums = bits(4 * count, seed).reshape(count, 4).astype(np.int32).sum(axis=1)
+    return (sums - 510).astype(np.float32) / np.float32(1024)
+
+
+def dense() -> dict[str, Any]:
+    """Weights, a bias, integers, odd shapes."""
+    return {
+        "weight": bell(420, 1).reshape(20, 21),
+        "bias": bell(9, 2),
+        "steps": np.arange(7, dtype=np.int64) * 1000,
+        "mask": bits(12, 3) > 127,
+        "scalar": np.array(-0.0, np.float64),
+        "empty": np.empty((0, 3), np.float16),
+    }
+
+
+def types() -> dict[str, Any]:
+    """Random bits of every element type."""
+    from nncodec.dtypes import BY_CODE
+
+    made = {}
+    for row in BY_CODE.values():
+        raw = bits(6 * row.size, row.code)
+        made[row.name] = (raw & 1 if row.name == "bool" else raw).view(row.numpy()).reshape(2, 3)
+    return made
+
+
+def tied() -> dict[str, Any]:
+    """A tie, a view, and a nested checkpoint around them."""
+    weight = bell(48, 4).reshape(6, 8)
+    return {
+        "model": {"embed": weight, "head": weight, "part": weight[1:4, ::2]},
+        "optimizer": {"state": {0: {"step": 3, "avg": bell(6, 5)}}, "betas": (0.9, 0.999)},
+        "note": "\u2603",
+        "limits": [float("inf"), -0.0, None, True, 2**70, b"\x00", 1j],
+    }
+
+
+def lossy() -> dict[str, Any]:
+    """Two matrices of different scale."""
+    return {"a": bell(800, 6).reshape(40, 20), "b": bell(600, 7).reshape(20, 30) * np.float32(8)}
+
+
+LOSSLESS_INPUTS = {"dense": dense, "types": types, "tied": tied}
+
+
+def goldens() -> dict[str, tuple[Any, str, dict[str, float]]]:
+    """Name of each golden file to (input, codec, budget)."""
+    from nncodec.codecs import CODECS
+
+    made: dict[str, tuple[Any, str, dict[str, float]]] = {}
+    for codec in sorted(CODECS.values(), key=lambda codec: codec.id):
+        name = f"v1_{codec.name}{codec.version}"
+        if codec.lossy:
+            made[name] = (lossy, codec.name, {"step": 0.0625})
+        else:
+            made |= {f"{name}_{kind}": (make, codec.name, {}) for kind, make in LOSSLESS_INPUTS.items()}
+    return made
+
+
+def main(names: list[str]) -> None:
+    import nncodec
+
+    known = goldens()
+    if names == ["--missing"]:
+        names = [name for name in known if not (FOLDER / f"{name}.nncz").exists()]
+    for name in names:
+        make, codec, budget = known[name]
+        blob = nncodec.encode(make(), codec, metadata={"golden": name}, **budget)
+        if len(blob) > 4096:
+            raise SystemExit(f"{name} takes {len(blob)} bytes, above 4096")
+        with open(FOLDER / f"{name}.nncz", "xb") as file:  # "x": never over an old one
+            file.write(blob)
+        if budget:  # what a lossy file decodes to is part of the promise
+            values = np.concatenate([tensor.reshape(-1) for tensor in nncodec.decode(blob).values()])
+            (FOLDER / f"{name}.f32").write_bytes(values.astype("<f4").tobytes())
+        print(name, len(blob))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
