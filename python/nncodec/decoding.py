@@ -21,7 +21,7 @@ __all__ = ["Batch", "Output", "decoder_for"]
 
 # A batch ends when it holds this much output: enough to keep every core busy, little enough to report
 # progress and to let go of the input that was read.
-BATCH_BYTES = 32 << 20
+BATCH_BYTES = 16 << 20
 
 
 def decoder_for(descriptor: Descriptor, offset: int) -> ChunkDecoder:
@@ -100,10 +100,11 @@ class Batch:
     threads : int
         0: all cores.
     done : callable
-        Called after each batch with the number of bytes that were decoded.
+        Called after each batch with the number of bytes that were decoded, and the place in the file of the last
+        chunk among them.
     """
 
-    def __init__(self, threads: int, done: Callable[[int], None] | None = None) -> None:
+    def __init__(self, threads: int, done: Callable[[int, int], None] | None = None) -> None:
         self._threads = threads
         self._done = done
         self._jobs: list[tuple[ChunkDecoder, int, Any, int, int, Any]] = []
@@ -137,7 +138,7 @@ class Batch:
         if failure is not None:
             job = self._places[failure[0]]
             raise DecodeError(failure[1], offset=job.chunk.offset, tensor=job.label)
-        done = self._bytes
+        done, last = self._bytes, self._places[-1].chunk.offset
         self._jobs.clear()
         self._places.clear()
         self._bytes = 0
@@ -146,7 +147,7 @@ class Batch:
             output.finish()
         self._outputs.clear()
         if self._done is not None:
-            self._done(done)
+            self._done(done, last)
 
 
 def total_bytes(descriptors: Sequence[Descriptor]) -> int:

@@ -58,8 +58,11 @@ class RecordWriter:
         """Write a small section."""
         self._write(frame(kind, body))
 
-    def record(self, descriptor: Descriptor, encoded: Encoded) -> None:
-        """Write a record, taking its chunks one by one."""
+    def record(
+        self, descriptor: Descriptor, encoded: Encoded, done: Callable[[int], None] | None = None
+    ) -> None:
+        """Write a record, taking its chunks one by one; ``done`` gets the raw size of each."""
+        left = descriptor.raw_bytes
         start = self.position
         head = descriptor.write()
         framed = frame(b"T", head)
@@ -74,6 +77,10 @@ class RecordWriter:
             self._write(length.data)
             self._write(payload)
             self._write(crc32c(payload, chunk_seed(crc, number, size)).to_bytes(4, "little"))
+            raw = min(left, descriptor.chunk_bytes)
+            left -= raw
+            if done is not None:
+                done(raw)
         if len(lengths) != descriptor.chunks:
             raise RuntimeError(
                 f"codec {descriptor.codec} made {len(lengths)} chunks, not {descriptor.chunks}"
@@ -144,7 +151,7 @@ class Encoder:
     threads : int
         0: all cores.
     done : callable
-        Called with the number of raw bytes of each record that was written.
+        Called with the number of raw bytes of each chunk that was written.
     """
 
     def __init__(self, writer: RecordWriter, threads: int, done: Callable[[int], None] | None = None) -> None:
@@ -206,9 +213,7 @@ class Encoder:
                 encoded.chunk_elements,
                 encoded.model,
             )
-            self._writer.record(descriptor, encoded)
-            if self._done is not None:
-                self._done(part.data.nbytes)
+            self._writer.record(descriptor, encoded, self._done)
 
 
 def _part(record: list[_Item]) -> Part:

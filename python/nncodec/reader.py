@@ -381,13 +381,12 @@ class File:
             by_record.setdefault(number, {})[inner] = target
         released = 0
 
-        def done(size: int) -> None:
+        def done(size: int, last: int) -> None:
             nonlocal released
-            released = self._release(released, reached)
+            released = self._release(released, last)
             if progress is not None:
                 progress(size)
 
-        reached = 0
         batch = Batch(self._threads, done)
         for number in sorted(by_record):
             record = self._record(number)
@@ -396,12 +395,15 @@ class File:
                 check_limit(descriptor.raw_bytes, self._max_bytes, tensor=descriptor.label)
             output = Output(descriptor, by_record[number])
             chunks = _chunks(self._data, record.entry, descriptor, record.crc, range(descriptor.chunks))
-            reached = record.entry.offset
             batch.add(record.decoder, output, chunks)
         batch.finish()
 
+    def release_pages(self) -> None:
+        """Let the pages of the file that were read so far leave this process's memory (they stay cached)."""
+        self._release(0, len(self._data))
+
     def _release(self, start: int, stop: int) -> int:
-        """Tell the system that pages of the file that were decoded need not stay in this process's memory."""
+        """Let the pages in a stretch of the file leave this process's memory; returns where the next begins."""
         advise = getattr(mmap, "MADV_DONTNEED", None)
         page = mmap.PAGESIZE
         stop -= stop % page
@@ -527,9 +529,12 @@ def map_file(path: str | os.PathLike[str], *, scan: bool, **options: Any) -> Fil
     data = memoryview(mapping)
     try:
         catalogue = scan_catalogue(data) if scan else open_catalogue(data)
-        return File(data, catalogue, mapping=mapping, **options)
+        file = File(data, catalogue, mapping=mapping, **options)
     except BaseException:
         data.release()
         with contextlib.suppress(BufferError):
             mapping.close()
         raise
+    if scan:
+        file.release_pages()
+    return file

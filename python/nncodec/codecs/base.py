@@ -34,7 +34,7 @@ __all__ = [
 CHUNK_ELEMENTS = 1 << 18
 # No codec holds the payloads of more raw bytes than this at a time (or of one chunk per thread, if that is
 # more).
-WINDOW_BYTES = 16 << 20
+WINDOW_BYTES = 8 << 20
 
 
 @dataclass(frozen=True)
