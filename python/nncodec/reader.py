@@ -522,10 +522,10 @@ class _LazyTensors(Mapping[str, Any]):
 
 def map_file(path: str | os.PathLike[str], *, scan: bool, **options: Any) -> File:
     """Map a file into memory. ``scan``: read all its sections now, rather than trust its index."""
-    with open(path, "rb") as file:
-        if os.fstat(file.fileno()).st_size == 0:
+    with open(path, "rb") as raw:
+        if os.fstat(raw.fileno()).st_size == 0:
             raise DecodeError("the file is empty", offset=0)
-        mapping = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        mapping = mmap.mmap(raw.fileno(), 0, access=mmap.ACCESS_READ)
     data = memoryview(mapping)
     try:
         catalogue = scan_catalogue(data) if scan else open_catalogue(data)
