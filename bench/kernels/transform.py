@@ -1,0 +1,51 @@
+"""cpp/transform: float planes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from bench.kernels.kernel import Kernel
+from nncodec import _core
+from nncodec.reference import float_planes as twin
+
+_FLOAT32 = 2
+
+
+def kernels() -> Iterator[Kernel]:
+    weights = (np.random.default_rng(1).standard_normal(1 << 18) / 30).astype(np.float32)
+    codes, low, planes = _core.float_planes_split(weights, _FLOAT32)
+    out = np.empty_like(weights)
+    patterns = [int(x) for x in weights[:2000].view(np.uint32)]
+    raw, symbols = twin.RawBits(), twin.SymbolMap()
+    parts = twin.split(patterns, _FLOAT32, raw, symbols)
+    yield Kernel(
+        "float planes split",
+        lambda: _core.float_planes_split(weights, _FLOAT32),
+        weights.nbytes,
+        lambda: twin.split(patterns, _FLOAT32, raw, symbols),
+        4 * len(patterns),
+        per_isa=True,
+    )
+    yield Kernel(
+        "float planes join",
+        lambda: _core.float_planes_join(codes, low, planes, out, _FLOAT32),
+        weights.nbytes,
+        lambda: twin.join(*parts, _FLOAT32, raw, symbols),
+        4 * len(patterns),
+        per_isa=True,
+    )
+    bits = np.random.default_rng(2).integers(0, 8, 1 << 18).astype(np.uint8)
+    packed = _core.pack_bits(bits, 3)
+    unpacked = np.empty_like(bits)
+    head = [int(x) for x in bits[:4000]]
+    head_packed = twin.pack_bits(head, 3)
+    yield Kernel(
+        "bit planes pack", lambda: _core.pack_bits(bits, 3), bits.size,
+        lambda: twin.pack_bits(head, 3), len(head), per_isa=True,
+    )  # fmt: skip
+    yield Kernel(
+        "bit planes unpack", lambda: _core.unpack_bits(packed, unpacked, 3), bits.size,
+        lambda: twin.unpack_bits(head_packed, len(head), 3), len(head), per_isa=True,
+    )  # fmt: skip
