@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from nncodec import _core
 from nncodec.errors import DecodeError
 from nncodec.reference import rans as twin
+from nncodec.reference import rans_tables as twin_tables
 
 ISAS = _core.supported_isas()
 LANES = [1, 2, 4, 8, 16, 32, 64]
@@ -165,7 +166,7 @@ def test_cost_of_an_impossible_symbol_is_infinite() -> None:
     assert _core.rans_cost([1, 1], [4096]) == 2**64 - 1
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=40)
 @given(
     counts=st.lists(
         st.lists(st.one_of(st.just(0), st.integers(0, 5000)), min_size=1, max_size=256).filter(any),
@@ -184,7 +185,11 @@ def test_tables_come_back(counts: list[list[int]], prob_bits: int) -> None:
             for cs, fs in zip(counts, tables, strict=True)
             for c, f in zip(cs, fs, strict=False)
         )
-        assert _core.rans_read_tables(_core.rans_write_tables(tables, prob_bits)) == (tables, prob_bits)
+        blob = _core.rans_write_tables(tables, prob_bits)
+        assert _core.rans_read_tables(blob) == (tables, prob_bits)
+        body = twin_tables.write_tables(tables, prob_bits)
+        assert blob == _varint(len(body)) + body
+        assert twin_tables.read_tables(body) == (tables, prob_bits)
 
 
 def test_fitted_tables_are_small_where_counts_are() -> None:
@@ -206,9 +211,20 @@ def test_arbitrary_bytes_are_a_table_set_or_an_error(body: bytes) -> None:
     try:
         tables, prob_bits = _core.rans_read_tables(bytes([len(body)]) + body)
     except DecodeError:
+        with pytest.raises(DecodeError):
+            twin_tables.read_tables(body)
         return
+    assert twin_tables.read_tables(body) == (tables, prob_bits)
     assert 1 <= len(tables) <= 256
     assert all(sum(table) == 1 << prob_bits and table[-1] > 0 for table in tables)
+
+
+def _varint(value: int) -> bytes:
+    out = bytearray()
+    while value >= 0x80:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    return bytes([*out, value])
 
 
 def _refuses(case: Case, stream: bytes, lanes: int) -> None:
