@@ -152,7 +152,7 @@ def test_budget_takes_a_lossy_codec(model: Path) -> None:
 
 
 def test_codec_patterns(model: Path) -> None:
-    run("encode", model, "--codec", "embed.*=uniform", "--codec", "lossless", "--bits", "6")
+    run("encode", model, "--codec", "embed.*=uniform", "--codec", "lossless", "--bits", "12")
     out = nncodec.load_file("model.nncz", framework="np")
     assert not np.array_equal(out["embed.weight"], WEIGHTS["embed.weight"])
     assert np.array_equal(out["layer.weight"], WEIGHTS["layer.weight"])
