@@ -55,7 +55,7 @@ def test_rows(report: demo.Report) -> None:
     for row, (_, _, budget) in zip(lossy, report_module.RUNS[1:], strict=True):
         assert row.ratio == pytest.approx(budget["ratio"], rel=0.03)
         assert row.bytes == pytest.approx(row.bits_per_weight * report.weights / 8)
-        assert 0 < row.rel_mse < 0.2
+        assert 0 < row.rel_mse < 0.3
         assert original.accuracy - row.accuracy < 0.03
     assert lossy[0].rel_mse < lossy[1].rel_mse
 
