@@ -1,11 +1,9 @@
 #include "quantize/scales_tables.hpp"
 
 #include <algorithm>
-#include <array>
 #include <numeric>
 #include <string>
 
-#include "entropy/adaptive_bytes.hpp"
 #include "quantize/scales.hpp"
 
 namespace nncodec::scales {
@@ -48,11 +46,13 @@ void set_gain(std::vector<Group>& groups, std::size_t i) {
                      static_cast<std::int64_t>(total_bits(sum(groups[i].counts, groups[i + 1].counts)));
 }
 
-rans::Frequencies frequencies_of(const Counts& counts) {
+// Without trailing zeros; all zeros become one symbol that always occurs.
+Counts trimmed(Counts counts) {
     std::size_t size = counts.size();
     while (size > 1 && counts[size - 1] == 0) --size;
-    if (is_zero(counts)) return rans::normalise(std::array<std::uint64_t, 1>{1});
-    return rans::normalise(std::span(counts).first(size));
+    counts.resize(size);
+    if (is_zero(counts)) counts[0] = 1;
+    return counts;
 }
 
 }  // namespace
@@ -104,11 +104,13 @@ ClassTables group_contexts(std::span<const std::uint64_t> counts, std::size_t mo
         if (i > 0) set_gain(groups, i - 1);
     }
     ClassTables result;
+    std::vector<Counts> of_table;
     for (const Group& group : groups) {
         result.table_of.insert(result.table_of.end(), group.contexts,
-                               static_cast<std::uint8_t>(result.tables.size()));
-        result.tables.push_back(frequencies_of(group.counts));
+                               static_cast<std::uint8_t>(of_table.size()));
+        of_table.push_back(trimmed(group.counts));
     }
+    result.tables = rans::fit_tables(of_table);
     return result;
 }
 
@@ -129,12 +131,7 @@ void write_class_tables(ByteWriter& out, const ClassTables& tables) {
                                                              static_cast<std::uint8_t>(table))));
         }
     }
-    ByteWriter plain;
-    rans::write_tables(plain, tables.tables);
-    Bytes packed;
-    adaptive::encode_bytes(plain.data(), packed);
-    out.varint(plain.size());
-    out.block(packed);
+    rans::write_tables(out, tables.tables);
 }
 
 ClassTables read_class_tables(ByteReader& in, std::size_t contexts) {
@@ -151,11 +148,7 @@ ClassTables read_class_tables(ByteReader& in, std::size_t contexts) {
         result.table_of.insert(result.table_of.end(), run, static_cast<std::uint8_t>(table));
         left -= run;
     }
-    Bytes plain(static_cast<std::size_t>(in.varint("size of tables", 16 + n * (4 + 4 * kSymbols))));
-    adaptive::decode_bytes(in.block("tables"), plain);
-    ByteReader tables_in(plain);
-    result.tables = rans::read_tables(tables_in, n);
-    tables_in.expect_end("tables");
+    result.tables = rans::read_tables(in, n);
     if (result.tables.size() != n) in.fail("tables", "are " + std::to_string(result.tables.size()));
     return result;
 }
