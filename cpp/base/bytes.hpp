@@ -1,6 +1,8 @@
-// Byte-wise reading and writing. Little-endian, LEB128 variable-length integers. Bytes: docs/format.md#integers
+// Byte-wise reading and writing. Little-endian, LEB128 variable-length integers. Bytes:
+// docs/format.md#integers
 //
-// ByteReader reads untrusted input: every read is bounded and throws DecodeError naming the field, never reads on.
+// ByteReader reads untrusted input: every read is bounded and throws DecodeError naming the field, never
+// reads on.
 #pragma once
 
 #include <bit>
@@ -14,7 +16,8 @@
 
 namespace nncodec {
 
-static_assert(std::endian::native == std::endian::little, "big-endian hosts need byte swaps in loads and stores");
+static_assert(std::endian::native == std::endian::little,
+              "big-endian hosts need byte swaps in loads and stores");
 
 using Bytes = std::vector<std::uint8_t>;
 using ByteView = std::span<const std::uint8_t>;
@@ -86,7 +89,8 @@ class ByteReader {
         return value;
     }
 
-    // At most ten bytes; overlong encodings and values above `max` are refused, so each value has one spelling.
+    // At most ten bytes; overlong encodings and values above `max` are refused, so each value has one
+    // spelling.
     std::uint64_t varint(const char* field, std::uint64_t max = UINT64_MAX) {
         std::uint64_t value = 0;
         for (unsigned shift = 0; shift < 64; shift += 7) {
@@ -96,7 +100,8 @@ class ByteReader {
             value |= bits << shift;
             if (byte < 0x80) {
                 if (byte == 0 && shift != 0) fail(field, "is spelled with more bytes than it needs");
-                if (value > max) fail(field, "is " + std::to_string(value) + ", above " + std::to_string(max));
+                if (value > max)
+                    fail(field, "is " + std::to_string(value) + ", above " + std::to_string(max));
                 return value;
             }
         }
@@ -110,7 +115,9 @@ class ByteReader {
         return view;
     }
 
-    ByteView block(const char* field) { return bytes(static_cast<std::size_t>(varint(field, left())), field); }
+    ByteView block(const char* field) {
+        return bytes(static_cast<std::size_t>(varint(field, left())), field);
+    }
 
     ByteView rest() noexcept {
         const ByteView view = data_.subspan(at_);

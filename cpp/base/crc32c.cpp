@@ -55,9 +55,9 @@ inline std::uint64_t step(std::uint64_t crc, std::uint64_t word) noexcept {
 #endif
 }
 
-// The instruction takes three cycles but one starts every cycle, so three streams of kStride bytes run side by side;
-// their CRCs are joined by advancing each over the zero bytes that stand for its successor. CRCs are linear, so
-// "advance over kStride zero bytes" is a table look-up per byte of the CRC.
+// The instruction takes three cycles but one starts every cycle, so three streams of kStride bytes run side
+// by side; their CRCs are joined by advancing each over the zero bytes that stand for its successor. CRCs are
+// linear, so "advance over kStride zero bytes" is a table look-up per byte of the CRC.
 constexpr std::size_t kStride = 1024;
 
 using Advance = std::array<std::array<std::uint32_t, 256>, 4>;
@@ -77,7 +77,8 @@ const Advance& advance_table() noexcept {
 }
 
 inline std::uint32_t advance(const Advance& table, std::uint32_t crc) noexcept {
-    return table[0][crc & 0xFF] ^ table[1][(crc >> 8) & 0xFF] ^ table[2][(crc >> 16) & 0xFF] ^ table[3][crc >> 24];
+    return table[0][crc & 0xFF] ^ table[1][(crc >> 8) & 0xFF] ^ table[2][(crc >> 16) & 0xFF] ^
+           table[3][crc >> 24];
 }
 
 std::uint32_t crc_hardware(const std::uint8_t* p, std::size_t n, std::uint32_t start) noexcept {
@@ -108,7 +109,8 @@ std::uint32_t crc_hardware(const std::uint8_t* p, std::size_t n, std::uint32_t s
 
 std::uint32_t crc32c(ByteView data, std::uint32_t seed) noexcept {
 #if defined(__SSE4_2__) || defined(__ARM_FEATURE_CRC32)
-    // SSE4.2 belongs to the x86-64-v2 baseline; forcing "scalar" takes the table, so that tests compare the two.
+    // SSE4.2 belongs to the x86-64-v2 baseline; forcing "scalar" takes the table, so that tests compare the
+    // two.
     if (active_isa() != Isa::scalar) return ~crc_hardware(data.data(), data.size(), ~seed);
 #endif
     return ~crc_portable(data.data(), data.size(), ~seed);

@@ -16,11 +16,13 @@ Isa parse(std::string_view name) {
     for (const Isa isa : kLevels) {
         if (isa_name(isa) != name) continue;
         if (!isa_supported(isa)) {
-            throw ArgumentError("instruction set '" + std::string(name) + "' is not available on this machine");
+            throw ArgumentError("instruction set '" + std::string(name) +
+                                "' is not available on this machine");
         }
         return isa;
     }
-    throw ArgumentError("instruction set '" + std::string(name) + "' is unknown: scalar, neon, avx2 or avx512");
+    throw ArgumentError("instruction set '" + std::string(name) +
+                        "' is unknown: scalar, neon, avx2 or avx512");
 }
 
 Isa best() {
@@ -43,10 +45,14 @@ std::atomic<Isa>& current() {
 
 std::string_view isa_name(Isa isa) noexcept {
     switch (isa) {
-        case Isa::neon: return "neon";
-        case Isa::avx2: return "avx2";
-        case Isa::avx512: return "avx512";
-        case Isa::scalar: break;
+        case Isa::neon:
+            return "neon";
+        case Isa::avx2:
+            return "avx2";
+        case Isa::avx512:
+            return "avx512";
+        case Isa::scalar:
+            break;
     }
     return "scalar";
 }
@@ -55,11 +61,15 @@ bool isa_supported(Isa isa) noexcept {
 #if defined(__x86_64__)
     __builtin_cpu_init();
     switch (isa) {
-        case Isa::scalar: return true;
-        case Isa::neon: return false;
+        case Isa::scalar:
+            return true;
+        case Isa::neon:
+            return false;
         case Isa::avx2:
-            return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("bmi") && __builtin_cpu_supports("bmi2");
-        case Isa::avx512:  // Ice Lake, Zen 4 and later: the kernels rely on byte permutes and compressed stores
+            return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("bmi") &&
+                   __builtin_cpu_supports("bmi2");
+        case Isa::avx512:  // Ice Lake, Zen 4 and later: the kernels rely on byte permutes and compressed
+                           // stores
             return isa_supported(Isa::avx2) && __builtin_cpu_supports("avx512f") &&
                    __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
                    __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512vbmi") &&
@@ -73,8 +83,12 @@ bool isa_supported(Isa isa) noexcept {
 #endif
 }
 
-Isa active_isa() { return current().load(std::memory_order_relaxed); }
+Isa active_isa() {
+    return current().load(std::memory_order_relaxed);
+}
 
-void force_isa(std::string_view name) { current().store(parse(name), std::memory_order_relaxed); }
+void force_isa(std::string_view name) {
+    current().store(parse(name), std::memory_order_relaxed);
+}
 
 }  // namespace nncodec

@@ -1,6 +1,7 @@
 // Which instruction set the kernels use. Chosen once per process, asked once per buffer, never per symbol.
 //
-// Every level gives the same bytes and the same floats; scalar is the truth. NNCODEC_FORCE_ISA forces a level.
+// Every level gives the same bytes and the same floats; scalar is the truth. NNCODEC_FORCE_ISA forces a
+// level.
 #pragma once
 
 #include <string_view>

@@ -44,13 +44,20 @@ struct NumberFormat {
 // Throws DecodeError for a code that the format does not define.
 inline NumberFormat number_format(std::uint8_t code) {
     switch (static_cast<DType>(code)) {
-        case DType::float64: return {8, 1, 11, 52};
-        case DType::float32: return {4, 1, 8, 23};
-        case DType::float16: return {2, 1, 5, 10};
-        case DType::bfloat16: return {2, 1, 8, 7};
-        case DType::complex128: return {8, 2, 11, 52};
-        case DType::complex64: return {4, 2, 8, 23};
-        case DType::complex32: return {2, 2, 5, 10};
+        case DType::float64:
+            return {8, 1, 11, 52};
+        case DType::float32:
+            return {4, 1, 8, 23};
+        case DType::float16:
+            return {2, 1, 5, 10};
+        case DType::bfloat16:
+            return {2, 1, 8, 7};
+        case DType::complex128:
+            return {8, 2, 11, 52};
+        case DType::complex64:
+            return {4, 2, 8, 23};
+        case DType::complex32:
+            return {2, 2, 5, 10};
         case DType::float8_e4m3fn:
         case DType::float8_e5m2:
         case DType::float8_e4m3fnuz:
@@ -59,13 +66,17 @@ inline NumberFormat number_format(std::uint8_t code) {
         case DType::float4_e2m1fn_x2:
         case DType::int8:
         case DType::uint8:
-        case DType::bool8: return {1, 1, 0, 0};
+        case DType::bool8:
+            return {1, 1, 0, 0};
         case DType::int64:
-        case DType::uint64: return {8, 1, 0, 0};
+        case DType::uint64:
+            return {8, 1, 0, 0};
         case DType::int32:
-        case DType::uint32: return {4, 1, 0, 0};
+        case DType::uint32:
+            return {4, 1, 0, 0};
         case DType::int16:
-        case DType::uint16: return {2, 1, 0, 0};
+        case DType::uint16:
+            return {2, 1, 0, 0};
     }
     throw DecodeError("element type " + std::to_string(code) + " is not defined");
 }

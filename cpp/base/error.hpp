@@ -1,7 +1,7 @@
 // How the engine says that input is bad.
 //
-// Parsing code throws DecodeError; hot loops return Status and their caller throws. Nothing below cpp/python knows
-// Python; cpp/python/convert.hpp is the one place that turns these into Python exceptions.
+// Parsing code throws DecodeError; hot loops return Status and their caller throws. Nothing below cpp/python
+// knows Python; cpp/python/convert.hpp is the one place that turns these into Python exceptions.
 #pragma once
 
 #include <cstdint>

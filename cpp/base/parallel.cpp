@@ -22,7 +22,8 @@ namespace {
 
 // One call of parallel_for. Workers hold it by shared_ptr: a late one may look at it after the call returned.
 struct Loop {
-    explicit Loop(std::size_t count, const std::function<void(std::size_t)>& task) : count(count), task(task) {}
+    explicit Loop(std::size_t count, const std::function<void(std::size_t)>& task)
+        : count(count), task(task) {}
 
     // Takes indices until none is left.
     void work() {
@@ -96,8 +97,8 @@ class Pool {
     std::size_t workers_ = 0;
 };
 
-// Never destroyed: detached workers may still wait on it while the process exits. A forked child has none of the
-// parent's threads, so it gets a fresh pool.
+// Never destroyed: detached workers may still wait on it while the process exits. A forked child has none of
+// the parent's threads, so it gets a fresh pool.
 std::atomic<Pool*>& pool_slot() {
     static std::atomic<Pool*> slot{new Pool};
 #if defined(__unix__) || defined(__APPLE__)

@@ -1,7 +1,7 @@
 // What every codec gives the container: one immutable object per record that decodes any of its chunks alone.
 //
-// A codec's subclass parses and checks the record's model in its constructor (DecodeError when it is bad), then
-// decode() may run on many threads at once.
+// A codec's subclass parses and checks the record's model in its constructor (DecodeError when it is bad),
+// then decode() may run on many threads at once.
 #pragma once
 
 #include <cstdint>
@@ -19,8 +19,8 @@ class ChunkDecoder {
     virtual ~ChunkDecoder() = default;
 
     // Fills `out`, whose size is the chunk's decoded size in bytes (the caller has checked it against the
-    // descriptor). `payload` is untrusted although its checksum was right: throws DecodeError, never reads or writes
-    // outside, and consumes the payload to its last byte.
+    // descriptor). `payload` is untrusted although its checksum was right: throws DecodeError, never reads or
+    // writes outside, and consumes the payload to its last byte.
     virtual void decode(std::size_t chunk, ByteView payload, std::span<std::uint8_t> out) const = 0;
 };
 
@@ -39,7 +39,8 @@ struct ChunkFailure {
     std::string cause;
 };
 
-// Checks and decodes all jobs on up to `threads` threads (0: all cores). Reports the failure of the lowest job.
+// Checks and decodes all jobs on up to `threads` threads (0: all cores). Reports the failure of the lowest
+// job.
 ChunkFailure decode_chunks(std::span<const ChunkJob> jobs, std::size_t threads);
 
 }  // namespace nncodec

@@ -1,6 +1,5 @@
 #include "codecs/chunk_decoder.hpp"
 #include "codecs/stored.hpp"
-
 #include "python/convert.hpp"
 
 namespace nncodec::python {
@@ -14,12 +13,13 @@ py::object decode_jobs(const py::sequence& jobs, std::size_t threads) {
     list.reserve(jobs.size());
     for (const py::handle item : jobs) {
         const auto fields = py::cast<py::tuple>(item);
-        if (fields.size() != 6) throw py::value_error("a job is (decoder, chunk, payload, crc_seed, crc, out)");
+        if (fields.size() != 6)
+            throw py::value_error("a job is (decoder, chunk, payload, crc_seed, crc, out)");
         const BufferView& payload = views.emplace_back(fields[2], "payload");
         const BufferView& out = views.emplace_back(fields[5], "out", true);
-        list.push_back({py::cast<const ChunkDecoder*>(fields[0]), py::cast<std::size_t>(fields[1]), payload.bytes(),
-                        py::cast<std::uint32_t>(fields[3]), py::cast<std::uint32_t>(fields[4]),
-                        out.writable_bytes()});
+        list.push_back({py::cast<const ChunkDecoder*>(fields[0]), py::cast<std::size_t>(fields[1]),
+                        payload.bytes(), py::cast<std::uint32_t>(fields[3]),
+                        py::cast<std::uint32_t>(fields[4]), out.writable_bytes()});
     }
     ChunkFailure failure;
     {

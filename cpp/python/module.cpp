@@ -25,7 +25,8 @@ void register_errors() {
 
 PYBIND11_MODULE(_core, m, pybind11::mod_gil_not_used()) {
     using namespace nncodec::python;
-    m.doc() = "The C++ engine of nncodec: kernels and chunk coders. Private; the public names are in nncodec.";
+    m.doc() =
+        "The C++ engine of nncodec: kernels and chunk coders. Private; the public names are in nncodec.";
     m.attr("__version__") = NNCODEC_VERSION;
     register_errors();
     nncodec::active_isa();  // a bad NNCODEC_FORCE_ISA fails here, at import, and nowhere later

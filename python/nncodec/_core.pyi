@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 __version__: str
+compiler: str  # name and version, for benchmark reports
 compiler: str
 
 # Anything with a C-contiguous buffer; numpy arrays of ml_dtypes types go as their uint8 view.
@@ -25,6 +26,7 @@ def supported_isas() -> list[str]: ...
 # codecs
 
 class ChunkDecoder: ...
+class Payload: ...  # owner of an encoded chunk; seen as a memoryview
 
 # (decoder, chunk index, payload, CRC seed, CRC, writable output)
 ChunkJob: TypeAlias = tuple[ChunkDecoder, int, Buffer, int, int, Buffer]

@@ -1,5 +1,7 @@
-"""Reads a file's sections one after the other, from memory or as they arrive (docs/format.md#reading-a-
-stream).
+"""Reads a file's sections one after the other, from memory or as they arrive.
+
+Specified in docs/format.md#reading-a-stream.
+
 """
 
 from __future__ import annotations
