@@ -20,7 +20,7 @@ def kernels() -> Iterator[Kernel]:
     )
 
     codes = np.random.default_rng(2).integers(0, 1 << 5, 1 << 19).astype(np.uint16)
-    few = codes[:512].tolist()
+    few = codes[:4096].tolist()
     packed, few_packed = _core.bitpack(codes, 5), twin_bits.bitpack(few, 5)
     out = np.empty_like(codes)
     yield Kernel(

@@ -8,22 +8,30 @@ namespace {
 template <typename Code>
 void pack(std::span<const Code> codes, unsigned bits, std::span<std::uint8_t> out) noexcept {
     std::uint64_t pending = 0;
-    unsigned n_pending = 0;
+    unsigned n_pending = 0;  // at most 7 between steps
     std::uint8_t* to = out.data();
-    for (const Code code : codes) {
-        pending |= std::uint64_t{code} << n_pending;
-        n_pending += bits;
-        if (n_pending >= 32) {  // at most 31 + 32 bits were pending
-            store_le(to, static_cast<std::uint32_t>(pending));
-            to += 4;
-            pending >>= 32;
-            n_pending -= 32;
+    std::size_t i = 0;
+    // Steps of up to 32 bits without a branch: store eight bytes, keep those that are full.
+    constexpr std::size_t kStep = 4 / sizeof(Code);
+    const std::uint8_t* const last = out.data() + (out.size() < 8 ? 0 : out.size() - 8);
+    for (; i + kStep <= codes.size() && to < last; i += kStep) {
+        std::uint64_t step = codes[i];
+        if constexpr (kStep == 2) step |= std::uint64_t{codes[i + 1]} << bits;
+        pending |= step << n_pending;
+        n_pending += static_cast<unsigned>(kStep) * bits;
+        store_le(to, pending);
+        to += n_pending / 8;
+        pending >>= n_pending & ~7U;
+        n_pending %= 8;
+    }
+    for (; i < codes.size(); ++i) {
+        pending |= std::uint64_t{codes[i]} << n_pending;
+        for (n_pending += bits; n_pending >= 8; n_pending -= 8) {
+            *to++ = static_cast<std::uint8_t>(pending);
+            pending >>= 8;
         }
     }
-    for (; n_pending > 0; n_pending -= std::min(n_pending, 8U)) {
-        *to++ = static_cast<std::uint8_t>(pending);
-        pending >>= 8;
-    }
+    if (n_pending != 0) *to = static_cast<std::uint8_t>(pending);
 }
 
 template <typename Code>

@@ -1,5 +1,3 @@
-#include <algorithm>
-
 #include "base/bits.hpp"
 #include "base/crc32c.hpp"
 #include "base/dispatch.hpp"
@@ -20,10 +18,10 @@ void check_bits(unsigned bits, unsigned code_bytes) {
 template <typename Code>
 py::bytes pack(const BufferView& view, unsigned bits) {
     const auto codes = view.as<Code>("codes");
-    if (std::any_of(codes.begin(), codes.end(),
-                    [&](Code code) { return std::uint64_t{code} >> bits != 0; })) {
+    Code all = 0;
+    for (const Code code : codes) all = static_cast<Code>(all | code);
+    if (std::uint64_t{all} >> bits != 0)
         throw py::value_error("codes must be below 2^" + std::to_string(bits));
-    }
     Bytes out(packed_size(codes.size(), bits));
     {
         const py::gil_scoped_release nogil;
