@@ -113,17 +113,13 @@ class ResNet(nn.Module):
         return self.get_submodule(self.head)(x.mean((2, 3)))
 
 
-class SameConv2d(nn.Conv2d):
-    """Padding as in TensorFlow: the odd pixel comes after, not before."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        pads: list[int] = []
-        for size, kernel, stride in zip(
-            x.shape[:1:-1], self.kernel_size[::-1], self.stride[::-1], strict=True
-        ):
-            total = max((-(-size // stride) - 1) * stride + kernel - size, 0)
-            pads += [total // 2, total - total // 2]
-        return super().forward(F.pad(x, pads))
+def pad_same(x: Tensor, kernel: int, stride: int) -> Tensor:
+    """Padding as in TensorFlow: the odd pixel comes after, not before. x has shape (n, channels, h, w)."""
+    pads: list[int] = []
+    for size in (x.shape[3], x.shape[2]):
+        total = max((-(-size // stride) - 1) * stride + kernel - size, 0)
+        pads += [total // 2, total - total // 2]
+    return F.pad(x, pads)
 
 
 class ResNet8(nn.Module):
@@ -139,7 +135,7 @@ class ResNet8(nn.Module):
         for i, stride in enumerate(self.STRIDES):
             name = self.first if i == 0 else f"conv2d_{i}"
             outputs, inputs, kernel, _ = tensors[f"{name}.weight"].shape
-            self.add_module(name, SameConv2d(inputs, outputs, kernel, stride))
+            self.add_module(name, nn.Conv2d(inputs, outputs, kernel, stride))
             if self.first == "conv2d" and i not in self.SHORTCUTS:
                 self.add_module(f"batch_normalization_{norm}" if norm else "batch_normalization",
                                 nn.BatchNorm2d(outputs, eps=1e-3))  # fmt: skip
@@ -148,7 +144,8 @@ class ResNet8(nn.Module):
         self.dense = nn.Linear(inputs, outputs)
 
     def _layer(self, x: Tensor, i: int) -> Tensor:
-        y = self.get_submodule(self.first if i == 0 else f"conv2d_{i}")(x)
+        convolution = self.get_submodule(self.first if i == 0 else f"conv2d_{i}")
+        y = convolution(pad_same(x, convolution.kernel_size[0], self.STRIDES[i]))
         if self.first != "conv2d" or i in self.SHORTCUTS:
             return y
         norm = i - sum(s < i for s in self.SHORTCUTS)

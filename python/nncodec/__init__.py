@@ -2,12 +2,14 @@
 
 from nncodec._core import __version__ as __version__
 from nncodec.api import decode, encode, iter_file, load_file, open, recover, save_file
+from nncodec.calibration import Calibration, calibrate
 from nncodec.errors import DecodeError, LimitError, NNCodecError, VersionError
 from nncodec.reader import File, TensorInfo
 from nncodec.streaming import Recovered
 from nncodec.writer import Writer
 
 __all__ = [
+    "Calibration",
     "DecodeError",
     "File",
     "LimitError",
@@ -17,6 +19,7 @@ __all__ = [
     "VersionError",
     "Writer",
     "__version__",
+    "calibrate",
     "decode",
     "encode",
     "iter_file",
