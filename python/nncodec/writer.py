@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import secrets
 import stat
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -232,7 +231,7 @@ def atomic_file(path: PathLike) -> Iterator[IO[bytes]]:
                 yield direct
             return
         mode = stat.S_IMODE(found.st_mode)
-    beside = target.with_name(f".{target.name[:200]}.{secrets.token_hex(6)}.tmp")
+    beside = target.with_name(f".{target.name[:200]}.{os.urandom(6).hex()}.tmp")
     try:
         with open(beside, "xb", buffering=1 << 20) as file:
             yield file
