@@ -1,4 +1,4 @@
-"""cpp/quantize: trellis."""
+"""cpp/quantize: trellis; cpp/entropy: rANS of its levels."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 
 from bench.kernels.kernel import Kernel
 from nncodec import _core
-from nncodec.reference import trellis
+from nncodec.reference import rans_trellis, trellis
 
 _STEP, _RADIUS, _LAMBDA = 0.5, 12, 24227
 
@@ -42,4 +42,31 @@ def kernels() -> Iterator[Kernel]:
         values.nbytes,
         lambda: trellis.dequantise(few, _STEP),
         4 * len(few),
+    )
+
+    # What a chunk of 3 bits or so takes: levels of the search above, one pair of tables.
+    _core.TrellisQuantiser(costs, 1, _RADIUS).quantise(values, levels, _STEP)
+    symbols = (levels + _RADIUS).astype(np.uint8)
+    counts = np.bincount(symbols, minlength=2 * _RADIUS + 1)
+    tables = [_core.rans_normalise((counts + 1).tolist())] * 2
+    points = np.tile(np.arange(256, dtype=np.float32), (2, 1))
+    encoder = _core.RansTrellisEncoder(tables)
+    decoder = _core.RansTrellisDecoder(tables, points)
+    stream = encoder.encode(symbols, 64)
+    first = symbols[:2000].tolist()
+    short = encoder.encode(symbols[: len(first)], 1)
+    yield Kernel(
+        "trellis rans encode",
+        lambda: encoder.encode(symbols, 64),
+        values.nbytes,
+        lambda: rans_trellis.encode(first, tables, 8, 1),
+        4 * len(first),
+    )
+    yield Kernel(
+        "trellis rans decode",
+        lambda: decoder.decode(stream, out, 64),
+        values.nbytes,
+        lambda: rans_trellis.decode(short, len(first), tables, 8, 1),
+        4 * len(first),
+        per_isa=True,
     )

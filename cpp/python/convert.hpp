@@ -22,6 +22,7 @@ using namespace pybind11::literals;
 void register_base(py::module_& m);
 void register_entropy(py::module_& m);
 void register_quantize(py::module_& m);
+void register_rans_trellis(py::module_& m);
 void register_trellis(py::module_& m);
 void register_transform(py::module_& m);
 void register_codecs(py::module_& m);

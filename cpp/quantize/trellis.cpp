@@ -206,16 +206,28 @@ int place_of(float value, float scale, float limit) noexcept {
     return static_cast<int>(std::nearbyint(scaled * 256.0F));
 }
 
-// Walks the levels of all lanes with their states: visit(i, union).
+// Walks the levels of all lanes with their states: visit(i, union). Several lanes go side by side, since each
+// is one chain of dependent steps.
 template <typename Visit>
 void walk(std::span<const std::int16_t> levels, const Code& code, std::size_t lanes, Visit visit) {
-    const std::size_t piece = piece_of(levels.size(), lanes);
-    for (std::size_t begin = 0; begin < levels.size(); begin += piece) {
-        unsigned state = 0;
-        const std::size_t end = std::min(begin + piece, levels.size());
-        for (std::size_t i = begin; i < end; ++i) {
-            visit(i, Code::union_of(state));
-            state = code.next(state, static_cast<unsigned>(levels[i]) & 1);
+    constexpr std::size_t kSide = 8;
+    const std::size_t n = levels.size();
+    const std::size_t piece = piece_of(n, lanes);
+    const unsigned h0 = code.h0 >> 1;
+    const unsigned h1 = code.h1 >> 1;
+    for (std::size_t begin = 0; begin < n; begin += piece * kSide) {
+        const std::size_t count = std::min(kSide, (n - begin + piece - 1) / piece);
+        const std::size_t last_length = std::min(piece, n - begin - (count - 1) * piece);
+        unsigned states[kSide] = {};
+        for (std::size_t step = 0; step < piece; ++step) {
+            const std::size_t active = step < last_length ? count : count - 1;
+            for (std::size_t lane = 0; lane < active; ++lane) {
+                const std::size_t i = begin + lane * piece + step;
+                const unsigned state = states[lane];
+                const auto parity = static_cast<unsigned>(levels[i]) & 1;
+                visit(i, Code::union_of(state));
+                states[lane] = (state >> 1) ^ ((0 - (state & 1)) & h0) ^ ((0 - parity) & h1);
+            }
         }
     }
 }
@@ -239,7 +251,7 @@ const Code& code_of(unsigned states) {
     for (const Code& code : kCodes) {
         if (code.states == states) return code;
     }
-    throw ArgumentError("a trellis has 8, 16, 32, 64, 128 or 256 states, not " + std::to_string(states));
+    throw ArgumentError("a trellis has a power of two from 8 to 1024 states, not " + std::to_string(states));
 }
 
 Quantiser::Quantiser(const Options& options, const TableShape& shape, std::span<const std::uint16_t> costs)
@@ -268,9 +280,10 @@ void Quantiser::quantise(std::span<const float> values, float step, std::span<co
     }
     if (values.empty()) return;
     const std::size_t piece = piece_of(values.size(), lanes);
-    if (piece > kMaxPiece) {
+    const std::size_t longest = std::min(kMaxPiece, kMaxPieceStates / code_.states);
+    if (piece > longest) {
         throw ArgumentError(std::to_string(values.size()) + " values in " + std::to_string(lanes) +
-                            " lanes: a lane holds at most " + std::to_string(kMaxPiece));
+                            " lanes: a lane holds at most " + std::to_string(longest));
     }
     const std::vector<Butterfly> butterflies = butterflies_of(code_);
     const Plan plan{alphabet_,

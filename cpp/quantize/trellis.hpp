@@ -42,10 +42,19 @@ struct Code {
     }
 };
 
-inline constexpr std::array<Code, 6> kCodes{
-    {{8, 013, 04}, {16, 023, 04}, {32, 045, 010}, {64, 0103, 024}, {128, 0235, 0126}, {256, 0515, 0362}}};
+// The code of 8 states is Ungerboeck's; the larger ones were searched for the least distance to R(D) of a
+// Gaussian source at 2 bits, which is not what Ungerboeck's tables maximise (the free distance on a noisy
+// channel).
+inline constexpr std::array<Code, 8> kCodes{{{8, 013, 04},
+                                             {16, 031, 012},
+                                             {32, 043, 024},
+                                             {64, 0127, 042},
+                                             {128, 0253, 0136},
+                                             {256, 0523, 0212},
+                                             {512, 01263, 0326},
+                                             {1024, 02033, 01456}}};
 
-// Throws ArgumentError unless `states` is 8, 16, 32, 64, 128 or 256.
+// Throws ArgumentError unless `states` is a power of two from 8 to 1024.
 const Code& code_of(unsigned states);
 
 // Which point of the grid (in steps) a level of a union means.
@@ -62,7 +71,8 @@ constexpr int point_of(Alphabet alphabet, unsigned union_index, int level) noexc
 
 inline constexpr unsigned kLaneGroup = 32;  // lanes that a kernel advances together
 inline constexpr std::size_t kMaxLanes = 1024;
-inline constexpr std::size_t kMaxPiece = 1 << 16;  // elements per lane: bounds the encoder's memory
+inline constexpr std::size_t kMaxPiece = 1 << 16;        // elements per lane: bounds the encoder's memory
+inline constexpr std::size_t kMaxPieceStates = 1 << 24;  // elements per lane times states, likewise
 inline constexpr int kMaxRadius = 4095;
 inline constexpr std::size_t kMaxContexts = 256;
 
@@ -101,7 +111,8 @@ class Quantiser {
     // values[i] is coded with the tables of contexts[i] (empty: all 0). Levels come out in the order of the
     // values. Values are taken in multiples of `step` and clamped to what the radius reaches; they should be
     // finite, and a not-a-number counts as -infinity. Throws ArgumentError when sizes differ, a context has
-    // no tables, the step is not positive and normal, or a piece is longer than kMaxPiece. Takes (states * 4
+    // no tables, the step is not positive and normal, or a piece is longer than kMaxPiece or kMaxPieceStates.
+    // Takes (states * 4
     // + 320) * piece bytes of memory for a while.
     void quantise(std::span<const float> values, float step, std::span<const std::uint8_t> contexts,
                   std::size_t lanes, std::span<std::int16_t> levels) const;

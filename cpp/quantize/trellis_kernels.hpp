@@ -3,9 +3,9 @@
 // the scaling of the values (one float32 product, one conversion), so all give the same.
 //
 // Why 16 bits are enough for path metrics: in units of step^2 / 512 a branch costs at most kMaxBranch more
-// than the cheapest branch of its sample, and any state can be reached from any other in log2(states) <= 8
-// samples, so metrics of the states of a lane never lie more than 8 * kMaxBranch = 32000 apart. Every 8
-// samples the least of them is taken off; in between they grow by at most 32000 more. The states that the
+// than the cheapest branch of its sample, and any state can be reached from any other in log2(states) <= 10
+// samples, so metrics of the states of a lane never lie more than 10 * kMaxBranch = 36000 apart. Every 8
+// samples the least of them is taken off; in between they grow by at most 28800 more. The states that the
 // start leaves out begin at kUnreached, above whatever a true path can have cost by the time it gets there.
 #pragma once
 
@@ -17,8 +17,8 @@
 namespace nncodec::trellis {
 
 inline constexpr std::size_t kNormaliseEvery = 8;
-inline constexpr int kMaxBranch = 4000;
-inline constexpr std::uint16_t kUnreached = 8 * kMaxBranch + 1;
+inline constexpr int kMaxBranch = 3600;
+inline constexpr std::uint16_t kUnreached = 10 * kMaxBranch + 1;
 inline constexpr std::uint32_t kMaxRate = 32767;  // with the greatest squared distance still below 2^16
 inline constexpr int kFraction = 8;               // places are in 1/256 step
 inline constexpr int kDistanceShift = 7;          // (1/256 step)^2 to step^2 / 512

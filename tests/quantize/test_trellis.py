@@ -142,6 +142,7 @@ def test_no_sequence_of_levels_is_cheaper(states: int, alphabet: str) -> None:
 
 @pytest.mark.parametrize("states", STATES)
 def test_codes_are_trellises(states: int) -> None:
+    # Two ways into each state, and all states within log2(states) steps: what bounds the path metrics.
     ways_in = [0] * states
     for state in range(states):
         after = {twin.next_state(states, state, parity) for parity in (0, 1)}
@@ -149,6 +150,10 @@ def test_codes_are_trellises(states: int) -> None:
         for s in after:
             ways_in[s] += 1
     assert ways_in == [2] * states
+    reached = {0}
+    for _ in range(states.bit_length() - 1):
+        reached = {twin.next_state(states, s, parity) for s in reached for parity in (0, 1)}
+    assert len(reached) == states
 
 
 def _entropy(counts: NDArray[np.float64]) -> float:
@@ -177,7 +182,7 @@ def _gap(
     return bits, float(np.mean((values.astype(float) - out) ** 2) / values.var())
 
 
-@pytest.mark.parametrize(("states", "limit"), [(8, 0.080), (64, 0.052), (256, 0.038)])
+@pytest.mark.parametrize(("states", "limit"), [(8, 0.080), (64, 0.050), (256, 0.037), (1024, 0.030)])
 @pytest.mark.parametrize("step", [0.95, 0.24])
 def test_gaussian_source_comes_close_to_shannon(step: float, states: int, limit: float) -> None:
     values = np.random.default_rng(3).standard_normal(1 << 17).astype(np.float32)

@@ -16,14 +16,16 @@ __all__ = ["CODES", "accumulate", "centroids", "costs_of", "dequantise", "point_
 # Number of states to parity-check polynomials (h0, h1).
 CODES = {
     8: (0o13, 0o4),
-    16: (0o23, 0o4),
-    32: (0o45, 0o10),
-    64: (0o103, 0o24),
-    128: (0o235, 0o126),
-    256: (0o515, 0o362),
+    16: (0o31, 0o12),
+    32: (0o43, 0o24),
+    64: (0o127, 0o42),
+    128: (0o253, 0o136),
+    256: (0o523, 0o212),
+    512: (0o1263, 0o326),
+    1024: (0o2033, 0o1456),
 }
 
-_MAX_BRANCH = 4000
+_MAX_BRANCH = 3600
 _MAX_RATE = 32767
 
 Table: TypeAlias = Sequence[Sequence[Sequence[int]]]

@@ -1,0 +1,140 @@
+"""rANS with a trellis per lane: every instruction set against the twin, sizes, hostile streams, bad arguments."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from nncodec import _core
+from nncodec.errors import DecodeError
+from nncodec.reference import rans_trellis as twin
+from nncodec.reference.trellis import CODES
+
+STATES = sorted(CODES)
+LANES = [1, 2, 4, 8, 16, 32, 64]
+
+
+@pytest.fixture(autouse=True)
+def _keep_isa() -> Iterator[None]:
+    best = _core.isa()
+    yield
+    _core.force_isa(best)
+
+
+def make_tables(n_contexts: int, alphabet: int, rng: np.random.Generator) -> list[list[int]]:
+    """A pair of bells per context, all symbols possible in all of them."""
+    symbols = np.arange(alphabet)
+    spreads = rng.uniform(0.3, 1 + alphabet / 4, 2 * n_contexts)
+    counts = [1 + 5000 * np.exp(-(((symbols - alphabet / 2) / s) ** 2)) for s in spreads]
+    return [_core.rans_normalise(c.astype(np.int64).tolist()) for c in counts]
+
+
+def make_points(n_tables: int, rng: np.random.Generator) -> NDArray[np.float32]:
+    return rng.standard_normal((n_tables, 256)).astype(np.float32)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    n=st.integers(0, 700),
+    lanes=st.sampled_from(LANES),
+    states=st.sampled_from(STATES),
+    n_contexts=st.integers(1, 4),
+    alphabet=st.sampled_from([2, 5, 33, 256]),
+    seed=st.integers(0, 2**32),
+)
+def test_every_isa_is_the_twin(
+    n: int, lanes: int, states: int, n_contexts: int, alphabet: int, seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    tables = make_tables(n_contexts, alphabet, rng)
+    symbols = np.clip(rng.normal(alphabet / 2, alphabet / 6, n), 0, alphabet - 1).astype(np.uint8)
+    contexts = rng.integers(0, n_contexts, n).astype(np.uint8)
+    stream = _core.RansTrellisEncoder(tables, states).encode(symbols, lanes, contexts)
+    assert stream == twin.encode(symbols.tolist(), tables, states, lanes, contexts.tolist())
+    decoded, table_of = twin.decode(stream, n, tables, states, lanes, contexts.tolist())
+    assert decoded == symbols.tolist()
+    points = make_points(len(tables), rng)
+    decoder = _core.RansTrellisDecoder(tables, points, states)
+    for isa in _core.supported_isas():
+        _core.force_isa(isa)
+        out = np.full(n, np.nan, np.float32)
+        decoder.decode(stream, out, lanes, contexts)
+        np.testing.assert_array_equal(out, points[table_of, decoded], err_msg=isa)
+
+
+def _stream(n: int, lanes: int) -> tuple[_core.RansTrellisDecoder, bytes, NDArray[np.float32]]:
+    rng = np.random.default_rng(n)
+    tables = make_tables(1, 20, rng)
+    symbols = rng.integers(0, 20, n).astype(np.uint8)
+    points = np.tile(np.arange(256, dtype=np.float32), (2, 1))
+    decoder = _core.RansTrellisDecoder(tables, points)
+    return decoder, _core.RansTrellisEncoder(tables).encode(symbols, lanes), symbols.astype(np.float32)
+
+
+@pytest.mark.parametrize("isa", _core.supported_isas())
+@pytest.mark.parametrize("lanes", [1, 16, 64])
+def test_every_cut_and_extension_is_an_error(isa: str, lanes: int) -> None:
+    _core.force_isa(isa)
+    decoder, stream, symbols = _stream(400, lanes)
+    out = np.empty_like(symbols)
+    for end in range(len(stream)):
+        with pytest.raises(DecodeError):
+            decoder.decode(stream[:end], out, lanes)
+    with pytest.raises(DecodeError, match="goes on"):
+        decoder.decode(stream + b"\0\0", out, lanes)
+    decoder.decode(stream, out, lanes)
+    np.testing.assert_array_equal(out, symbols)
+
+
+def test_every_isa_says_the_same_of_damaged_streams() -> None:
+    decoder, stream, symbols = _stream(3000, 32)
+    rng = np.random.default_rng(5)
+    for _ in range(60):
+        damaged = bytearray(stream)
+        damaged[rng.integers(len(damaged))] ^= 1 << int(rng.integers(8))
+        outcomes = set()
+        for isa in _core.supported_isas():
+            _core.force_isa(isa)
+            out = np.empty_like(symbols)
+            try:
+                decoder.decode(bytes(damaged), out, 32)
+                outcomes.add(out.tobytes())
+            except DecodeError as error:
+                outcomes.add(str(error))
+        assert len(outcomes) == 1
+
+
+def test_size_is_that_of_the_tables() -> None:
+    rng = np.random.default_rng(7)
+    symbols = np.clip(rng.normal(8, 1.5, 1 << 17), 0, 15).astype(np.uint8)
+    tables = [_core.rans_normalise(np.bincount(symbols, minlength=16).tolist())] * 2
+    probabilities = np.array(tables[0]) / 4096
+    ideal = -np.log2(probabilities[symbols]).sum() / 8
+    stream = _core.RansTrellisEncoder(tables).encode(symbols, 32)
+    assert ideal < len(stream) < 1.0005 * ideal + 4 * 32
+
+
+def test_bad_arguments_are_named() -> None:
+    table = _core.rans_normalise([1, 1])
+    points = np.zeros((2, 256), np.float32)
+    with pytest.raises(ValueError, match="pairs"):
+        _core.RansTrellisEncoder([table])
+    with pytest.raises(ValueError, match="not 9"):
+        _core.RansTrellisEncoder([table, table], 9)
+    with pytest.raises(ValueError, match="points has 256"):
+        _core.RansTrellisDecoder([table, table], points[:1])
+    encoder = _core.RansTrellisEncoder([table, table])
+    symbols = np.zeros(5, np.uint8)
+    with pytest.raises(ValueError, match="lanes"):
+        encoder.encode(symbols, 3)
+    with pytest.raises(ValueError, match="context 1 has no tables"):
+        encoder.encode(symbols, 1, np.ones(5, np.uint8))
+    with pytest.raises(ValueError, match="contexts has 4"):
+        encoder.encode(symbols, 1, np.zeros(4, np.uint8))
+    with pytest.raises(ValueError, match="symbol 7 has frequency 0"):
+        encoder.encode(symbols + 7, 1)
