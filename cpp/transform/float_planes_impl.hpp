@@ -4,6 +4,10 @@
 
 #include <cstring>
 
+#if defined(__AVX2__)
+#include <immintrin.h>
+#endif
+
 #include "base/bytes.hpp"
 #include "transform/float_planes.hpp"
 #include "transform/float_planes_kernels.hpp"
@@ -178,9 +182,85 @@ inline std::uint64_t spread_bits(std::uint8_t byte) noexcept {
     return ((copies + 0x7F7F7F7F7F7F7F7FU) | copies) >> 7 & 0x0101010101010101U;
 }
 
+// These handle whole vectors from the start on and return how many values that were; the loops below do the
+// rest.
+#if defined(__AVX512BW__)
+std::size_t pack_vectors(const std::uint8_t* values, std::size_t n, unsigned bits,
+                         std::uint8_t* out) noexcept {
+    const std::size_t stride = (n + 7) / 8;
+    std::size_t i = 0;
+    for (; i + 64 <= n; i += 64) {
+        const __m512i v = _mm512_loadu_si512(values + i);
+        for (unsigned j = 0; j < bits; ++j) {
+            const __mmask64 plane = _mm512_test_epi8_mask(v, _mm512_set1_epi8(static_cast<char>(1 << j)));
+            store_le<std::uint64_t>(out + j * stride + i / 8, plane);
+        }
+    }
+    return i;
+}
+
+std::size_t unpack_vectors(const std::uint8_t* in, std::size_t n, unsigned bits,
+                           std::uint8_t* values) noexcept {
+    const std::size_t stride = (n + 7) / 8;
+    std::size_t i = 0;
+    for (; i + 64 <= n; i += 64) {
+        __m512i v = _mm512_setzero_si512();
+        for (unsigned j = 0; j < bits; ++j) {
+            const __mmask64 plane = load_le<std::uint64_t>(in + j * stride + i / 8);
+            v = _mm512_mask_add_epi8(v, plane, v, _mm512_set1_epi8(static_cast<char>(1 << j)));
+        }
+        _mm512_storeu_si512(values + i, v);
+    }
+    return i;
+}
+#elif defined(__AVX2__)
+std::size_t pack_vectors(const std::uint8_t* values, std::size_t n, unsigned bits,
+                         std::uint8_t* out) noexcept {
+    const std::size_t stride = (n + 7) / 8;
+    std::size_t i = 0;
+    for (; i + 32 <= n; i += 32) {
+        const __m256i v = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(values + i));
+        for (unsigned j = 0; j < bits; ++j) {
+            const __m256i top = _mm256_sll_epi16(v, _mm_cvtsi32_si128(static_cast<int>(7 - j)));
+            store_le(out + j * stride + i / 8, static_cast<std::uint32_t>(_mm256_movemask_epi8(top)));
+        }
+    }
+    return i;
+}
+
+std::size_t unpack_vectors(const std::uint8_t* in, std::size_t n, unsigned bits,
+                           std::uint8_t* values) noexcept {
+    const std::size_t stride = (n + 7) / 8;
+    // Byte k of a group of eight looks at bit k of its byte of the plane.
+    const __m256i byte_of = _mm256_setr_epi8(0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1, 2, 2, 2, 2, 2, 2,
+                                             2, 2, 3, 3, 3, 3, 3, 3, 3, 3);
+    const __m256i bit_of = _mm256_set1_epi64x(static_cast<long long>(0x8040201008040201U));
+    std::size_t i = 0;
+    for (; i + 32 <= n; i += 32) {
+        __m256i v = _mm256_setzero_si256();
+        for (unsigned j = 0; j < bits; ++j) {
+            const auto plane = static_cast<int>(load_le<std::uint32_t>(in + j * stride + i / 8));
+            const __m256i spread =
+                _mm256_and_si256(_mm256_shuffle_epi8(_mm256_set1_epi32(plane), byte_of), bit_of);
+            const __m256i set = _mm256_cmpeq_epi8(spread, bit_of);
+            v = _mm256_or_si256(v, _mm256_and_si256(set, _mm256_set1_epi8(static_cast<char>(1 << j))));
+        }
+        _mm256_storeu_si256(reinterpret_cast<__m256i*>(values + i), v);
+    }
+    return i;
+}
+#else
+std::size_t pack_vectors(const std::uint8_t*, std::size_t, unsigned, std::uint8_t*) noexcept {
+    return 0;
+}
+std::size_t unpack_vectors(const std::uint8_t*, std::size_t, unsigned, std::uint8_t*) noexcept {
+    return 0;
+}
+#endif
+
 void pack_bits_loop(const std::uint8_t* values, std::size_t n, unsigned bits, std::uint8_t* out) noexcept {
     const std::size_t stride = (n + 7) / 8;
-    for (std::size_t i = 0; i < n / 8; ++i) {
+    for (std::size_t i = pack_vectors(values, n, bits, out) / 8; i < n / 8; ++i) {
         const std::uint64_t eight = load_le<std::uint64_t>(values + 8 * i);
         for (unsigned j = 0; j < bits; ++j) out[j * stride + i] = gather_bit(eight, j);
     }
@@ -193,7 +273,7 @@ void pack_bits_loop(const std::uint8_t* values, std::size_t n, unsigned bits, st
 
 void unpack_bits_loop(const std::uint8_t* in, std::size_t n, unsigned bits, std::uint8_t* values) noexcept {
     const std::size_t stride = (n + 7) / 8;
-    for (std::size_t i = 0; i < stride; ++i) {
+    for (std::size_t i = unpack_vectors(in, n, bits, values) / 8; i < stride; ++i) {
         std::uint64_t eight = 0;
         for (unsigned j = 0; j < bits; ++j) eight |= spread_bits(in[j * stride + i]) << j;
         std::memcpy(values + 8 * i, &eight, i < n / 8 ? 8 : n % 8);
