@@ -8,7 +8,6 @@ from numpy.typing import NDArray
 
 __version__: str
 compiler: str  # name and version, for benchmark reports
-compiler: str
 
 # Anything with a C-contiguous buffer; numpy arrays of ml_dtypes types go as their uint8 view.
 Buffer: TypeAlias = bytes | bytearray | memoryview | NDArray[np.generic]
