@@ -24,6 +24,7 @@ constexpr std::size_t kTryAllAxes = std::size_t{1}
 constexpr std::size_t kWave = 64;                        // chunks whose statistics are held at a time
 constexpr double kHighRateLambda = 0.11552453009332421;  // 2 ln 2 / 12: -d(error)/d(bits) in steps squared
 constexpr double kOffsetBits = 6;                        // that storing one offset costs
+constexpr std::uint8_t kNoTransform = 0;                 // kinds of transforms of the columns
 constexpr std::uint32_t kAbsentBits = 18 * 256;          // of a token that did not occur, in 256ths
 
 double rounded_step(double step, const std::string& name) {
@@ -266,6 +267,7 @@ void UniformPlan::finish(const Histogram& histogram) {
     ByteWriter out;
     out.le(static_cast<std::uint32_t>(std::bit_cast<std::uint64_t>(step_) >> 32));
     out.u8(static_cast<std::uint8_t>(std::bit_width(lanes_) - 1));
+    out.u8(kNoTransform);
     for (std::size_t t = 0; t < sizes_.size(); ++t) scales::write_scales(out, views_[t], scales_[t]);
     scales::write_class_tables(out, tables);
     Bytes flat;
@@ -346,6 +348,9 @@ UniformDecoder::UniformDecoder(std::uint8_t dtype, std::span<const Shape> shapes
     const unsigned lanes_log2 = in.u8("coder");
     if (lanes_log2 > 6) in.fail("coder", "is " + std::to_string(lanes_log2) + ", above 6");
     lanes_ = 1U << lanes_log2;
+    if (const unsigned transform = in.u8("transform"); transform != kNoTransform) {
+        in.fail("transform", "is of the unknown kind " + std::to_string(transform));
+    }
     std::vector<std::size_t> sizes;
     std::vector<scales::View> views(shapes.size());
     std::vector<scales::Scales> scales(shapes.size());

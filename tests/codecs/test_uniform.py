@@ -239,6 +239,15 @@ def test_version_and_description() -> None:
         Uniform.decoder(2, 2, ((5, 5),), encoded.chunk_elements, encoded.model)
 
 
+def test_unknown_transforms_are_refused() -> None:
+    part = part_of(scaled_matrix(5, 5))
+    encoded = encode(part, 0.3)
+    assert encoded.model[5] == 0
+    model = encoded.model[:5] + b"\xfe" + encoded.model[6:]
+    with pytest.raises(DecodeError, match="transform is of the unknown kind 254"):
+        decode(part, Encoded(encoded.chunk_elements, model, encoded.chunks))
+
+
 @pytest.mark.parametrize("shapes", [((40, 30),), ((10, 30), (5, 6, 30))])
 def test_damaged_models_and_payloads_never_crash(shapes: tuple[tuple[int, ...], ...]) -> None:
     rng = np.random.default_rng(7)
