@@ -60,7 +60,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
 
     Bytes model = encodings[0].model();
     Bytes payload = chunks[0];
-    fuzz::damage(input.take() % 2 == 0 ? model : payload, input);
-    decode(dtype, n, encodings[0].chunk_elements(), model, payload, out);
+    fuzz::decode_mutants(model, payload, input, 100,
+                         [&] { decode(dtype, n, encodings[0].chunk_elements(), model, payload, out); });
     return 0;
 }

@@ -77,7 +77,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     for (std::size_t i = 0; i < n; ++i)
         FUZZ_CHECK(std::abs(x[i] - y[i]) <= 2 * step + 0.01 * std::abs(x[i]) + 1e-7);
 
-    fuzz::damage(input.take() % 2 == 0 ? model : payload, input);
-    decode(dtype, shapes, plan.chunk_elements(), model, payload, out);
+    fuzz::decode_mutants(model, payload, input, 100,
+                         [&] { decode(dtype, shapes, plan.chunk_elements(), model, payload, out); });
     return 0;
 }

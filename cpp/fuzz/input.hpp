@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <array>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
@@ -85,6 +86,32 @@ bool accepts(Decode&& decode) {
         return true;
     } catch (const DecodeError&) {
         return false;
+    }
+}
+
+// Decoders see far more damaged streams than an encoder can make whole ones, so each valid stream is damaged
+// many times. `decode` is called after each damage, which is undone again; it happens to either stream, as
+// the input's seed says. How many mutants that were is printed at the end of the run.
+template <typename Decode>
+void decode_mutants(Bytes& model, Bytes& payload, Input& input, unsigned times, Decode&& decode) {
+    static std::uint64_t mutants = 0;
+    static const int announced = std::atexit(
+        [] { std::fprintf(stderr, "%llu mutants decoded\n", static_cast<unsigned long long>(mutants)); });
+    (void)announced;
+    std::uint64_t state = input.take<std::uint64_t>() | 1;
+    for (unsigned i = 0; i < times; ++i) {
+        std::array<std::uint8_t, 32> script{};
+        for (std::uint8_t& byte : script) {
+            state = state * 6364136223846793005U + 1442695040888963407U;
+            byte = static_cast<std::uint8_t>(state >> 56);
+        }
+        Input edits(script.data(), script.size());
+        Bytes& target = model.empty() || edits.take() % 2 == 0 ? payload : model;
+        const Bytes whole = target;
+        damage(target, edits);
+        ++mutants;
+        decode();
+        target = whole;
     }
 }
 
