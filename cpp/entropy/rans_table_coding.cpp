@@ -154,7 +154,8 @@ class TableCoder {
     std::array<range::BitModel, 6> same_{};
     std::array<range::BitModel, 6> rises_{};
     std::array<std::array<range::BitModel, 4>, 4> further_{};
-    std::array<range::BitModel, kMaxProbBits + 1> top_{};
+    // Widths go up to that of 2^P, which a damaged table may claim to repeat before it is found out.
+    std::array<range::BitModel, kMaxProbBits + 2> top_{};
 };
 
 Shape shape_of(const Frequencies& table, unsigned fineness) noexcept {

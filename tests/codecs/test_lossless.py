@@ -268,3 +268,18 @@ def test_real_networks_come_back():
         ]
         for part, record in zip(parts, encode(parts, threads=0), strict=True):
             assert np.array_equal(decode(part, record, threads=0), part.data)
+
+
+def test_empty_plane_that_claims_to_be_coded():
+    """A sparse chunk of zeros has planes of no bytes; coded ones are legal, if odd, and decode to nothing."""
+    table = _core.rans_write_tables([[4096]], 12)
+    coded = b"\x02\x00" + table + b"\x04" + (1 << 16).to_bytes(4, "little")
+    model = (
+        b"\x01\x03\x04\x00\x00\x01\x00\x00\x01\x00\x00"  # floats, escaped and sparse, one layout, one class
+    )
+    chunk = b"\x03\x00\x00" + 3 * coded + b"\x01\x00"
+    part = part_of(2, (4,), bytes(16))
+    assert not decode(part, (4, model, [chunk])).any()
+    odd = coded[:-5] + b"\x06" + coded[-4:] + b"\0\0"
+    with pytest.raises(DecodeError, match="goes on"):
+        decode(part, (4, model, [b"\x03\x00\x00" + 3 * odd + b"\x01\x00"]))

@@ -16,6 +16,7 @@ from nncodec import _core
 from nncodec.errors import DecodeError
 from nncodec.reference import rans as twin
 from nncodec.reference import rans_tables as twin_tables
+from nncodec.reference.range_coder import BinaryEncoder
 
 ISAS = _core.supported_isas()
 LANES = [1, 2, 4, 8, 16, 32, 64]
@@ -304,3 +305,21 @@ def test_more_lanes_for_longer_streams() -> None:
     assert lanes[0] == 1
     assert lanes[-1] == 64
     assert lanes == sorted(lanes)
+
+
+def test_tables_refuse_a_frequency_wider_than_their_sum() -> None:
+    """After a table of one symbol of frequency 2^16, a damaged one may say that another has as much."""
+    coder = BinaryEncoder()
+    coder.direct(1, 8)
+    coder.direct(4, 3)
+    coder.direct(31, 5)
+    tables = twin_tables._TableCoder(coder, 16, 31)
+    whole = [0] * 5 + [1 << 16] + [0] * 250
+    tables.table(twin_tables._Shape(5, 5, 5, list(whole)))
+    with pytest.raises(DecodeError, match="bad sum"):
+        tables.table(twin_tables._Shape(5, 6, 6, list(whole)))
+    body = coder.finish()
+    with pytest.raises(DecodeError, match="bad sum"):
+        twin_tables.read_tables(body)
+    with pytest.raises(DecodeError, match="damaged"):
+        _core.rans_read_tables(bytes([len(body)]) + body)
