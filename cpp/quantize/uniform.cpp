@@ -3,53 +3,10 @@
 #include <algorithm>
 #include <cmath>
 
+#include "base/bits.hpp"
+
 namespace nncodec::uniform {
 namespace {
-
-class BitWriter {
-  public:
-    explicit BitWriter(Bytes& out) noexcept : out_(out) {}
-    void put(std::uint64_t value, unsigned n_bits) {  // n_bits <= 26
-        bits_ |= value << filled_;
-        for (filled_ += n_bits; filled_ >= 8; filled_ -= 8, bits_ >>= 8) {
-            out_.push_back(static_cast<std::uint8_t>(bits_));
-        }
-    }
-    void flush() {
-        if (filled_ > 0) out_.push_back(static_cast<std::uint8_t>(bits_));
-    }
-
-  private:
-    Bytes& out_;
-    std::uint64_t bits_ = 0;
-    unsigned filled_ = 0;
-};
-
-class BitReader {
-  public:
-    explicit BitReader(ByteView in) noexcept : in_(in) {}
-    std::uint64_t get(unsigned n_bits) {
-        while (filled_ < n_bits) {
-            if (at_ == in_.size()) throw DecodeError("raw bits of large levels: truncated");
-            bits_ |= std::uint64_t{in_[at_++]} << filled_;
-            filled_ += 8;
-        }
-        const std::uint64_t value = bits_ & ((std::uint64_t{1} << n_bits) - 1);
-        bits_ >>= n_bits;
-        filled_ -= n_bits;
-        return value;
-    }
-    void expect_end() const {
-        if (at_ != in_.size() || bits_ != 0)
-            throw DecodeError("raw bits of large levels: more than the levels need");
-    }
-
-  private:
-    ByteView in_;
-    std::size_t at_ = 0;
-    std::uint64_t bits_ = 0;
-    unsigned filled_ = 0;
-};
 
 std::size_t context_at(const rans::Layout& layout, std::size_t row, std::size_t column) noexcept {
     return std::size_t{layout.row_context.empty() ? std::uint8_t{0} : layout.row_context[row]} +
@@ -157,7 +114,9 @@ void quantise(const FloatSource& source, std::size_t first, const rans::Layout& 
                 }
                 if (!tokens.empty()) tokens[at + i] = static_cast<std::uint8_t>(token);
                 const unsigned n_raw = extra_bits(token);
-                if (n_raw != 0 && extra != nullptr) raw.put(magnitude - base_magnitude(token), n_raw);
+                if (n_raw != 0 && extra != nullptr) {
+                    raw.write(static_cast<std::uint32_t>(magnitude - base_magnitude(token)), n_raw);
+                }
                 if (histogram != nullptr) {
                     const auto level = static_cast<double>(magnitude);
                     const double d = t - (negative ? -level : level);
@@ -170,7 +129,7 @@ void quantise(const FloatSource& source, std::size_t first, const rans::Layout& 
                 }
             }
         });
-    if (extra != nullptr) raw.flush();
+    if (extra != nullptr) raw.finish();
     if (histogram != nullptr) {
         histogram->square += square;
         histogram->extra += static_cast<double>(raw_bits);
@@ -216,7 +175,7 @@ void Dequantiser::run(std::span<const std::uint8_t> tokens, const rans::Layout& 
                     if (token < kDirectTokens) continue;
                     if (token >= kTokens)
                         throw DecodeError("token " + std::to_string(token) + " is above 254");
-                    const std::uint64_t magnitude = base_magnitude(token) + raw.get(extra_bits(token));
+                    const std::uint64_t magnitude = base_magnitude(token) + raw.read(extra_bits(token));
                     const Offsets& offsets = offsets_[context_at(layout, row, column + i)];
                     const double value =
                         reconstruct(step_, magnitude, is_negative(token), offsets[offset_index(token)]);
@@ -225,7 +184,7 @@ void Dequantiser::run(std::span<const std::uint8_t> tokens, const rans::Layout& 
                 }
             });
     }
-    raw.expect_end();
+    check(raw.finish(), "raw bits of large levels");
 }
 
 }  // namespace nncodec::uniform
