@@ -73,6 +73,16 @@ def test_importance_moves_the_error(codec):
 
 
 @pytest.mark.parametrize("codec", LOSSY)
+def test_importance_may_lie_anywhere_in_memory(codec):
+    state = checkpoint()
+    weights = np.random.default_rng(3).random(state["layer0.weight"].shape, np.float32)
+    odd = np.frombuffer(b"x" + weights.tobytes(), np.uint8)[1:].view(np.float32).reshape(weights.shape)
+    blobs = [nncodec.encode(state, codec, step=0.1, importance={"layer0.weight": w}) for w in (weights, odd)]
+    assert not odd.flags.aligned
+    assert blobs[0] == blobs[1]
+
+
+@pytest.mark.parametrize("codec", LOSSY)
 def test_a_pattern_makes_a_vector_lossy(codec, tmp_path):
     path = tmp_path / "x.nncz"
     nncodec.save_file(checkpoint(), path, {"layer0.bias": codec, "layer[12]*": codec}, step=0.1)

@@ -7,8 +7,21 @@
 
 #include "base/error.hpp"
 
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
+
 namespace nncodec {
 namespace {
+
+#if defined(__x86_64__)
+// Asked by hand, since not every compiler knows the name. Where LZCNT is missing it runs as BSR, which counts
+// from the other end.
+bool has_lzcnt() noexcept {
+    unsigned a = 0, b = 0, c = 0, d = 0;
+    return __get_cpuid(0x80000001, &a, &b, &c, &d) != 0 && (c & (1U << 5)) != 0;
+}
+#endif
 
 constexpr std::array kLevels{Isa::scalar, Isa::neon, Isa::avx2, Isa::avx512};
 
@@ -67,7 +80,7 @@ bool isa_supported(Isa isa) noexcept {
             return false;
         case Isa::avx2:
             return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("bmi") &&
-                   __builtin_cpu_supports("bmi2");
+                   __builtin_cpu_supports("bmi2") && has_lzcnt();
         case Isa::avx512:  // Ice Lake, Zen 4 and later: the kernels rely on byte permutes and compressed
                            // stores
             return isa_supported(Isa::avx2) && __builtin_cpu_supports("avx512f") &&

@@ -7,6 +7,7 @@
 #include <exception>
 #include <memory>
 #include <mutex>
+#include <system_error>
 #include <thread>
 #include <vector>
 
@@ -68,9 +69,10 @@ class Pool {
         {
             const std::lock_guard lock(mutex_);
             for (std::size_t i = 0; i < helpers; ++i) queue_.push_back(loop);
-            while (workers_ < helpers) {
-                std::thread([this] { run(); }).detach();
-                ++workers_;
+            try {
+                for (; workers_ < helpers; ++workers_) std::thread([this] { run(); }).detach();
+            } catch (const std::system_error&) {
+                // No thread to be had: those that there are, the caller's at least, do all the work.
             }
         }
         wake_.notify_all();

@@ -17,7 +17,7 @@ py::object decode_jobs(const py::sequence& jobs, std::size_t threads) {
             throw py::value_error("a job is (decoder, chunk, payload, crc_seed, crc, out)");
         const BufferView& payload = views.emplace_back(fields[2], "payload");
         const BufferView& out = views.emplace_back(fields[5], "out", true);
-        list.push_back({py::cast<const ChunkDecoder*>(fields[0]), py::cast<std::size_t>(fields[1]),
+        list.push_back({&py::cast<const ChunkDecoder&>(fields[0]), py::cast<std::size_t>(fields[1]),
                         payload.bytes(), py::cast<std::uint32_t>(fields[3]),
                         py::cast<std::uint32_t>(fields[4]), out.writable_bytes()});
     }

@@ -77,6 +77,7 @@ void register_lossless(py::module_& m) {
                 throw py::value_error("chunk_elements must be 1 to 2**20");
             }
             if (elements >= std::uint64_t{1} << 59) throw py::value_error("elements must be below 2**59");
+            const py::gil_scoped_release nogil;
             return std::make_unique<lossless::Decoder>(dtype, elements, chunk_elements, view.bytes());
         },
         "dtype"_a, "elements"_a, "chunk_elements"_a, "model"_a, "Decoder of codec 1 for one record.");

@@ -58,7 +58,7 @@ class BufferView {
         return {static_cast<std::uint8_t*>(view_.buf), static_cast<std::size_t>(view_.len)};
     }
 
-    // The bytes as elements of T; throws ValueError when the size is no multiple.
+    // The bytes as elements of T; throws ValueError when the size is no multiple or the start is not aligned.
     template <typename T>
     std::span<const T> as(const char* name) const {
         return {static_cast<const T*>(view_.buf), elements<T>(name)};
@@ -75,6 +75,10 @@ class BufferView {
         if (n_bytes % sizeof(T) != 0) {
             throw py::value_error(std::string(name) + " has " + std::to_string(n_bytes) +
                                   " bytes, no multiple of " + std::to_string(sizeof(T)));
+        }
+        if (reinterpret_cast<std::uintptr_t>(view_.buf) % alignof(T) != 0) {
+            throw py::value_error(std::string(name) + " is not aligned to " + std::to_string(alignof(T)) +
+                                  " bytes");
         }
         return n_bytes / sizeof(T);
     }

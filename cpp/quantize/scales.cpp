@@ -173,6 +173,7 @@ Scales fit(const FloatSource& source, std::size_t first, const View& view, Axes 
         std::count_if(sums.row.begin(), sums.row.end(), [](double sum) { return sum > 0; }));
     if (live == 0) return scales;
     if (!rows) row_base = absolute_index(std::accumulate(sums.row.begin(), sums.row.end(), 0.0) / live);
+    if (row_base == INT64_MIN) return scales;  // sums that overflowed, as of weights that are denormal
     const double elements =
         (columns ? live : static_cast<double>(view.columns)) * static_cast<double>(view.repeat);
     scales.base = row_base + column_base - absolute_index(elements);

@@ -5,7 +5,7 @@
 
 namespace nncodec::planes {
 
-const Kernels kScalarKernels = make_kernels();
+constinit const Kernels kScalarKernels = make_kernels();
 
 namespace {
 

@@ -4,7 +4,8 @@
 
 namespace nncodec::planes {
 
-const Kernels kAvx2Kernels = make_kernels();
+// constinit: nothing of this file may run on a machine without its instructions, not even at start-up.
+constinit const Kernels kAvx2Kernels = make_kernels();
 
 }  // namespace nncodec::planes
 

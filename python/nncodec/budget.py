@@ -40,7 +40,7 @@ class Budget:
             raise ValueError(
                 f"importance[{target.name!r}] has shape {found.shape}, the tensor has {target.shape}"
             ) from None
-        flat: NDArray[np.float32] = np.ascontiguousarray(values, np.float32).reshape(-1)
+        flat: NDArray[np.float32] = np.require(values, np.float32, ["C", "A"]).reshape(-1)
         if not np.isfinite(flat).all() or (flat < 0).any():
             raise ValueError(f"importance[{target.name!r}] has values that are negative or not finite")
         return flat

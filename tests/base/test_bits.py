@@ -60,3 +60,8 @@ def test_bad_arguments() -> None:
         _core.bitpack(b"123", 3)
     with pytest.raises(TypeError, match="out must be a C-contiguous writable buffer, got bytes"):
         _core.bitunpack(b"", 3, b"")
+
+
+def test_codes_must_be_aligned() -> None:
+    with pytest.raises(ValueError, match="aligned"):
+        _core.bitpack(memoryview(bytearray(9))[1:], 3, 2)
