@@ -247,3 +247,11 @@ def test_one_tensor_reads_only_its_bytes(tmp_path):
     assert size > 100_000_000
     # The system maps neighbouring pages of what is touched (64 KiB at a time) at either end, index and header.
     assert big["layer12"].nbytes <= touched <= big["layer12"].nbytes + (1 << 20)
+
+
+def test_a_decoder_is_made_only_for_what_memory_could_hold(path, monkeypatch):
+    monkeypatch.setattr("nncodec.limits.default_max_bytes", lambda: 1000)
+    with nncodec.open(path) as file:
+        assert file.info("bias").nbytes == 120
+        with pytest.raises(nncodec.LimitError, match="700000 bytes"):
+            file.info("weight")

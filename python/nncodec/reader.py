@@ -325,6 +325,8 @@ class File:
         entry = self._catalogue.records[number]
         known = self._catalogue.descriptors.get(number)
         descriptor, crc = known if known is not None else _read_descriptor(self._data, entry)
+        # A decoder may hold a class for each element, however little the model takes in the file.
+        check_limit(descriptor.elements, None, tensor=descriptor.label, offset=entry.offset)
         record = _OpenRecord(entry, descriptor, crc, decoder_for(descriptor, entry.offset))
         with self._lock:
             self._records[number] = record
