@@ -382,3 +382,14 @@ def test_sections_with_any_bytes(body, kind):
         blob = bitstream(RECORD, index=section)
     with contextlib.suppress(NNCodecError):  # anything else is a failure
         nncodec.decode(blob)
+
+
+def test_a_decoder_without_memory_is_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    blob = nncodec.encode({"w": np.ones(3, np.float32)}, "stored")
+
+    def no_memory(*arguments: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(CODECS["stored"], "decoder", no_memory)
+    with pytest.raises(LimitError, match="decoder cannot be had"):
+        nncodec.decode(blob)

@@ -30,11 +30,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nncodec._core import float_statistics
+from nncodec.budget import BUDGETS
 from nncodec.codecs.base import LossyCodec, Part, Setting, Trial
 
-__all__ = ["BUDGETS", "check_budget", "settings"]
-
-BUDGETS = ("step", "snr_db", "rel_mse", "bits_per_weight", "ratio")
+__all__ = ["check_budget", "settings"]
 
 # The search works on log2 of the measure. Stop when this near: 0.005 dB, or 0.1 % of the file.
 _TOLERANCE = {"error": 0.005 / (10 * math.log10(2)), "size": math.log2(1.001)}
@@ -77,7 +76,7 @@ def settings(
     codec_parts : sequence of (LossyCodec, Part)
         Everything that a lossy codec takes.
     budget : (kind, value)
-        One of :data:`BUDGETS`.
+        One of :data:`nncodec.budget.BUDGETS`.
     importance : sequence of array or None
         Per part: weights of the squared error, float32, one per element of the part in the order of its data, at
         least 0 and finite; None means 1 everywhere.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,7 @@ from nncodec.codecs.base import codec_by_id
 from nncodec.container.descriptor import Descriptor
 from nncodec.container.walk import Chunk
 from nncodec.dtypes import item_size
-from nncodec.errors import DecodeError, NNCodecError, VersionError
+from nncodec.errors import DecodeError, LimitError, NNCodecError, VersionError
 from nncodec.tensors import Destination
 
 __all__ = ["Batch", "Output", "decoder_for"]
@@ -25,7 +25,7 @@ BATCH_BYTES = 16 << 20
 
 
 def decoder_for(descriptor: Descriptor, offset: int) -> ChunkDecoder:
-    """The codec's decoder of a record; DecodeError or VersionError with the place when it cannot be made."""
+    """The codec's decoder of a record; DecodeError, VersionError or LimitError, with the place, if there is none."""
     codec = codec_by_id(descriptor.codec)
     try:
         if codec is None:
@@ -46,6 +46,9 @@ def decoder_for(descriptor: Descriptor, offset: int) -> ChunkDecoder:
         )
     except NNCodecError as error:
         raise placed(error, offset, descriptor.label) from None
+    except MemoryError:
+        cause = "memory for the record's decoder cannot be had"
+        raise LimitError(cause, offset=offset, tensor=descriptor.label) from None
 
 
 def placed(error: NNCodecError, offset: int, tensor: str) -> NNCodecError:
@@ -148,8 +151,3 @@ class Batch:
         self._outputs.clear()
         if self._done is not None:
             self._done(done, last)
-
-
-def total_bytes(descriptors: Sequence[Descriptor]) -> int:
-    """Decoded size of records."""
-    return sum(descriptor.raw_bytes for descriptor in descriptors)
