@@ -8,6 +8,7 @@ import stat
 import subprocess
 import sys
 import textwrap
+import time
 
 import numpy as np
 import pytest
@@ -167,11 +168,40 @@ def test_selection_by_pattern(tmp_path):
         ({"step": 1.0}, ValueError, "step: a budget needs a lossy codec"),
         ({"quality": 1.0}, TypeError, "quality"),
         ({"importance": {"a": np.ones(3)}}, ValueError, "importance"),
+        ({"metadata": ["a"]}, TypeError, "metadata must be a mapping"),
+        ({"metadata": {"a": 1}}, TypeError, "metadata maps strings"),
+        ({"codec": "uniform", "ratio": "8"}, TypeError, "ratio must be a number"),
+        ({"codec": "uniform", "ratio": True}, TypeError, "ratio must be a number"),
+        ({"codec": "uniform", "ratio": 8, "importance": []}, TypeError, "importance must be a mapping"),
     ],
 )
 def test_bad_arguments_are_named(arguments, error, why):
     with pytest.raises(error, match=why):
-        nncodec.encode(checkpoint(), "stored", **arguments)
+        nncodec.encode(checkpoint(), **{"codec": "stored", **arguments})
+
+
+def test_a_wrong_place_is_named(tmp_path):
+    state = {"a": np.ones(3)}
+    with pytest.raises(FileNotFoundError) as caught:
+        nncodec.save_file(state, tmp_path / "none" / "x.nncz")
+    assert caught.value.filename == str(tmp_path / "none" / "x.nncz")
+    for call in (lambda: nncodec.save_file(state, 3), lambda: nncodec.load_file(1.5)):
+        with pytest.raises(TypeError, match="path must be a path or a file object"):
+            call()
+    with pytest.raises(TypeError, match="max_bytes must be a whole number"):
+        nncodec.decode(nncodec.encode(state), max_bytes="1")
+    with pytest.raises(TypeError, match=r"Linear.*call its state_dict\(\)"):
+        nncodec.encode(torch.nn.Linear(2, 2))
+
+
+@pytest.mark.parametrize("shape", [(), (0,)])
+def test_many_tiny_tensors_take_linear_time(shape):
+    state = {f"layer.{number}": np.ones(shape, np.float32) for number in range(66_000)}
+    start = time.process_time()
+    back = nncodec.decode(nncodec.encode(state, "stored"))
+    assert time.process_time() - start < 30  # quadratic, it takes minutes
+    assert list(back) == list(state)
+    assert all(value.shape == shape for value in back.values())
 
 
 def test_bad_names():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import math
-from collections import OrderedDict, defaultdict, namedtuple
+from collections import Counter, OrderedDict, defaultdict, namedtuple
 
 import numpy as np
 import pytest
@@ -26,6 +26,8 @@ def equal(a, b) -> bool:
     if type(a) is not type(b):
         return False
     if isinstance(a, dict):
+        if isinstance(a, defaultdict) and a.default_factory is not b.default_factory:
+            return False
         return len(a) == len(b) and all(
             equal(k, q) and equal(v, w) for (k, v), (q, w) in zip(a.items(), b.items(), strict=True)
         )
@@ -58,6 +60,12 @@ CHECKPOINT = {
     "text": "naïve \u2603 \x00 \ud800",
     "bytes": b"\x00\xff",
     "sets": [{1, "a", (2, 3)}, frozenset(), set()],
+    "counter": Counter({3: 2, "a": -1}),
+    "defaultdicts": [
+        defaultdict(list, {"a": [torch.ones(2)]}),
+        defaultdict(None, {1: 2}),
+        *(defaultdict(kind) for kind in (dict, float, int, set, str)),
+    ],
     "torch": [torch.Size([2, 3]), torch.bfloat16, torch.device("cuda", 1), torch.device("cpu")],
     "numpy": [np.float64(1.5), np.int8(-3), np.bool_(True), np.float32("nan"), np.complex64(1j)],
     ("tuple", 1): [True, None, [], {}, ()],
@@ -68,6 +76,42 @@ CHECKPOINT = {
 
 def test_an_eventful_checkpoint():
     assert equal(round_trip(CHECKPOINT), CHECKPOINT)
+
+
+@pytest.mark.parametrize("kind", [Counter, lambda items: defaultdict(dict, items), OrderedDict, dict])
+@pytest.mark.parametrize("items", [{}, {"w": torch.ones(2)}, {"w": torch.ones(2), 3: "x"}])
+def test_the_outermost_mapping_keeps_its_type(kind, items):
+    assert equal(round_trip(kind(items)), kind(items))
+
+
+def test_a_scheduler_resumes():
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.ones(2))], 0.1)
+    state = torch.optim.lr_scheduler.MultiStepLR(optimizer, [3, 3, 6]).state_dict()
+    assert isinstance(state["milestones"], Counter)
+    loaded = round_trip(state)
+    assert equal(loaded, state)
+    torch.optim.lr_scheduler.MultiStepLR(optimizer, [1]).load_state_dict(loaded)
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        '{"defaultdict":["eval",[]]}',
+        '{"defaultdict":["tuple",[]]}',
+        '{"defaultdict":[["list"],[]]}',
+        '{"defaultdict":["list"]}',
+        '{"defaultdict":{"list":1,"x":2}}',
+        '{"defaultdict":[null,[["a",1],["a",2]]]}',
+        '{"defaultdict":[null,{}]}',
+        '{"defaultdict":3}',
+        '{"counter":[["a",1],["a",2]]}',
+        '{"counter":[[["a"],1]]}',
+        '{"counter":"aab"}',
+    ],
+)
+def test_hostile_collections_are_refused(document):
+    with pytest.raises(nncodec.DecodeError):
+        rebuild(document.encode(), 8, {})
 
 
 def test_a_real_optimizer_resumes():
@@ -120,7 +164,8 @@ class Thing:
     ("value", "path"),
     [
         ({"a": [1, Thing()]}, r"\['a'\]\[1\] is a .*Thing"),
-        ({"a": {"x": defaultdict(list)}}, r"\['a'\]\['x'\] is a collections\.defaultdict"),
+        ({"a": {"x": defaultdict(lambda: 1)}}, r"\['a'\]\['x'\] is a defaultdict of <function"),
+        ({"a": defaultdict(Thing)}, r"\['a'\] is a defaultdict of <class"),
         ({"a": namedtuple("P", "x y")(1, 2)}, r"\['a'\] is a .*P"),
         ({"a": len, "t": np.ones(1)}, r"\['a'\] is a builtins"),
         ({"a": np.longdouble(1)}, r"\['a'\] is a numpy scalar"),

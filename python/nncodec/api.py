@@ -36,7 +36,7 @@ def encode(
     tensors : mapping of str to torch.Tensor or numpy.ndarray
         Any dense tensors: every element type that torch has, any shape, any strides. Tensors that share
         memory are stored once, and share it again after decoding. A nested checkpoint (dicts, lists, tuples,
-        sets, numbers, strings, bytes, None, torch.Size, torch.dtype, torch.device) comes back as it went in.
+        sets, counters, numbers, strings, bytes, None, torch.Size, torch.dtype, torch.device) comes back as it went in.
         Nothing is changed.
     codec : str | Codec | mapping
         A name, an options object, or a mapping of glob patterns over tensor names to either: the first match
@@ -98,6 +98,7 @@ def save_file(
         with atomic_file(path) as file:
             write_checkpoint(file, tensors, codec, **options)
     else:
+        _check_file(path, "write")
         write_checkpoint(path, tensors, codec, **options)
 
 
@@ -154,6 +155,7 @@ def load_file(
     if isinstance(path, str | os.PathLike):
         with map_file(path, scan=True, framework=framework, threads=threads, max_bytes=max_bytes) as file:
             return _load(file, names, progress)
+    _check_file(path, "read")
     if names is not None:
         chosen = [names] if isinstance(names, str) else list(names)
         found = dict(iter_stream(path, framework=framework, threads=threads, max_bytes=max_bytes))
@@ -209,6 +211,11 @@ def recover(
         with builtins.open(file, "rb") as opened:
             return recover_stream(opened, framework, threads, max_bytes)
     return recover_stream(file, framework, threads, max_bytes)
+
+
+def _check_file(file: Any, method: str) -> None:
+    if not callable(getattr(file, method, None)):
+        raise TypeError(f"path must be a path or a file object with {method}(), not {type(file).__name__}")
 
 
 def _load(file: File, names: Iterable[str] | None, progress: Progress) -> Any:

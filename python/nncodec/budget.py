@@ -49,7 +49,8 @@ class Budget:
 def read_budget(arguments: Mapping[str, Any], *, lossy: bool) -> Budget | None:
     """Check the budget arguments of a call; exactly one if there is a lossy codec, none if there is not."""
     given = dict(arguments)
-    importance = given.pop("importance", None) or {}
+    importance = given.pop("importance", None)
+    importance = {} if importance is None else importance
     for name in given:
         if name not in BUDGETS:
             raise TypeError(f"unexpected argument {name!r}; budgets are {', '.join(BUDGETS)}")
@@ -65,6 +66,8 @@ def read_budget(arguments: Mapping[str, Any], *, lossy: bool) -> Budget | None:
         raise ValueError(f"a lossy codec needs exactly one of {', '.join(BUDGETS)}{said}")
     ((name, value),) = given.items()
     try:
+        if isinstance(value, bool | str | bytes):
+            raise TypeError
         number = float(value)
     except (TypeError, ValueError):
         raise TypeError(f"{name} must be a number, not {value!r}") from None

@@ -132,6 +132,14 @@ class _Item:
 
 
 @dataclass
+class _Group:
+    """Small tensors that will share a record."""
+
+    items: list[_Item]
+    raw_bytes: int = 0
+
+
+@dataclass
 class _Pending:
     """What one codec will be given with its next call: tensors of each record to be."""
 
@@ -159,7 +167,7 @@ class Encoder:
         self._threads = threads
         self._done = done
         self._pending: dict[Codec, _Pending] = {}
-        self._small: dict[tuple[Codec, int], list[_Item]] = {}
+        self._small: dict[tuple[Codec, int], _Group] = {}
 
     def add(self, leaf: Leaf, ordinal: int, codec: Codec, setting: Setting | None = None) -> None:
         """Take up a tensor."""
@@ -167,16 +175,16 @@ class Encoder:
         if codec.lossy or leaf.nbytes > SMALL_BYTES:
             self._enqueue(codec, [item], setting)
             return
-        group = self._small.setdefault((codec, leaf.dtype.code), [])
-        group.append(item)
-        full = sum(other.leaf.nbytes for other in group) >= SHARED_RECORD_BYTES
-        if full or len(group) == MAX_TENSORS_PER_RECORD:
-            self._enqueue(codec, self._small.pop((codec, leaf.dtype.code)), None)
+        group = self._small.setdefault((codec, leaf.dtype.code), _Group([]))
+        group.items.append(item)
+        group.raw_bytes += leaf.nbytes
+        if group.raw_bytes >= SHARED_RECORD_BYTES or len(group.items) == MAX_TENSORS_PER_RECORD:
+            self._enqueue(codec, self._small.pop((codec, leaf.dtype.code)).items, None)
 
     def flush(self) -> None:
         """Write everything that was added."""
         for (codec, _), group in self._small.items():
-            self._enqueue(codec, group, None)
+            self._enqueue(codec, group.items, None)
         self._small.clear()
         self.flush_large()
 

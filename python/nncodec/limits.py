@@ -23,6 +23,8 @@ def check_limit(
     size: int, max_bytes: int | None, *, tensor: str | None = None, offset: int | None = None
 ) -> None:
     """Raise LimitError if ``size`` decoded bytes are more than allowed (None: physical memory)."""
+    if max_bytes is not None and (isinstance(max_bytes, bool) or not isinstance(max_bytes, int)):
+        raise TypeError(f"max_bytes must be a whole number or None, not {max_bytes!r}")
     limit = default_max_bytes() if max_bytes is None else max_bytes
     if size > limit:
         raise LimitError(

@@ -13,7 +13,7 @@ import json
 import math
 import struct
 import sys
-from collections import OrderedDict
+from collections import Counter, OrderedDict, defaultdict
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -29,21 +29,28 @@ MAX_DEPTH = 100
 MAX_JSON_BYTES = 1 << 28
 _EXACT_INT = 1 << 53  # what every JSON reader holds exactly
 _DOUBLE = struct.Struct(">d")
+# What may make the missing values of a defaultdict. Any other callable would be code that a file names.
+_FACTORIES: dict[str, type] = {kind.__name__: kind for kind in (dict, float, int, list, set, str)}
 
 Node = Any
 
 
 def flatten(checkpoint: Any) -> tuple[dict[str, Any], bytes | None]:
     """Named tensors in order, and the structure document; None if the checkpoint is a plain dict of tensors."""
-    if isinstance(checkpoint, Mapping) and all(isinstance(key, str) for key in checkpoint):
+    kept = type(checkpoint) in _WRITERS  # any other mapping is written as a dict
+    if isinstance(checkpoint, Mapping) and not kept:
+        checkpoint = dict(checkpoint)
+    plain = type(checkpoint) in (dict, OrderedDict)
+    if plain and all(isinstance(key, str) for key in checkpoint):
         items = list(checkpoint.items())
         if all(is_tensor(value) for _, value in items):
             ordered = type(checkpoint) is OrderedDict
             return dict(items), _dump({"ordered_dict": True}) if ordered else None
     if not isinstance(checkpoint, Mapping | list | tuple) and not is_tensor(checkpoint):
-        raise TypeError(f"tensors is a {_type_name(checkpoint)}; expected a mapping of names to tensors")
-    if isinstance(checkpoint, Mapping) and type(checkpoint) not in (dict, OrderedDict):
-        checkpoint = dict(checkpoint)
+        hint = "; call its state_dict()" if hasattr(checkpoint, "state_dict") else ""
+        raise TypeError(
+            f"tensors is a {_type_name(checkpoint)}; expected a mapping of names to tensors{hint}"
+        )
     walker = _Flattener()
     node = walker.node(checkpoint, ())
     return walker.tensors, _dump(node)
@@ -127,6 +134,16 @@ class _Flattener:
             items.append([self.node(key, (*path, key)), self.node(item, (*path, key))])
         return items
 
+    def _default_dict(self, value: defaultdict[Any, Any], path: tuple[Any, ...]) -> Node:
+        factory = value.default_factory
+        name = None if factory is None else getattr(factory, "__name__", "")
+        if name is not None and _FACTORIES.get(name) is not factory:
+            raise TypeError(
+                f"{_path(path)} is a defaultdict of {factory!r}, which no bitstream can hold (only of "
+                f"{', '.join(_FACTORIES)} or None); convert it with dict()"
+            )
+        return {"defaultdict": [name, self._items(value, path)]}
+
     def _sequence(self, value: Any, path: tuple[Any, ...]) -> list[Node]:
         return [self.node(item, (*path, number)) for number, item in enumerate(value)]
 
@@ -157,6 +174,8 @@ _WRITERS: dict[type, Callable[[_Flattener, Any, tuple[Any, ...]], Node]] = {
     frozenset: lambda w, v, p: {"frozenset": w._set(v, p)},
     dict: lambda w, v, p: {"dict": w._items(v, p)},
     OrderedDict: lambda w, v, p: {"ordered_dict": w._items(v, p)},
+    Counter: lambda w, v, p: {"counter": w._items(v, p)},
+    defaultdict: _Flattener._default_dict,
 }
 
 
@@ -238,6 +257,11 @@ class _Builder:
             pairs.append((key, self.value(pair[1], depth + 1)))
         return pairs
 
+    def default_dict(self, content: Any, depth: int) -> Any:
+        name, pairs = content
+        factory = None if name is None else _FACTORIES[_text(name)]
+        return defaultdict(factory, self.items(pairs, depth))
+
     def tensor(self, content: Any, depth: int) -> Any:
         if not isinstance(content, str) or content not in self._tensors:
             raise self.fail(f"the structure names a tensor {str(content)[:80]!r} that the file does not have")
@@ -301,6 +325,8 @@ _READERS: dict[str, Callable[[_Builder, Any, int], Any]] = {
     "frozenset": lambda b, v, d: frozenset(b.sequence(v, d)),
     "dict": lambda b, v, d: dict(b.items(v, d)),
     "ordered_dict": lambda b, v, d: OrderedDict(b.items(v, d)),
+    "counter": lambda b, v, d: Counter(dict(b.items(v, d))),
+    "defaultdict": _Builder.default_dict,
     "numpy": _Builder.numpy,
     "torch.Size": lambda b, v, d: b.torch("Size", v),
     "torch.dtype": lambda b, v, d: b.torch("dtype", v),

@@ -42,6 +42,10 @@ def check_threads(threads: int | None) -> int:
 
 
 def check_metadata(metadata: Mapping[str, str] | None) -> bytes | None:
+    if metadata is None:
+        return None
+    if not isinstance(metadata, Mapping):
+        raise TypeError(f"metadata must be a mapping of strings to strings, not {metadata!r}")
     if not metadata:
         return None
     for key, value in metadata.items():
@@ -233,7 +237,12 @@ def atomic_file(path: PathLike) -> Iterator[IO[bytes]]:
         mode = stat.S_IMODE(found.st_mode)
     beside = target.with_name(f".{target.name[:200]}.{os.urandom(6).hex()}.tmp")
     try:
-        with open(beside, "xb", buffering=1 << 20) as file:
+        opened = open(beside, "xb", buffering=1 << 20)  # noqa: SIM115, closed below
+    except OSError as error:
+        error.filename = os.fspath(path)  # the caller knows nothing of the file beside it
+        raise
+    try:
+        with opened as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
