@@ -1,4 +1,4 @@
-"""cpp/transform: float planes."""
+"""cpp/transform: float planes, Karhunen-Loeve transform."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy as np
 from bench.kernels.kernel import Kernel
 from nncodec import _core
 from nncodec.reference import float_planes as twin
+from nncodec.reference import klt
 
 _FLOAT32 = 2
 
@@ -48,4 +49,16 @@ def kernels() -> Iterator[Kernel]:
     yield Kernel(
         "bit planes unpack", lambda: _core.unpack_bits(packed, unpacked, 3), bits.size,
         lambda: twin.unpack_bits(head_packed, len(head), 3), len(head), per_isa=True,
+    )  # fmt: skip
+
+    columns = 192
+    mixed = np.random.default_rng(3).standard_normal((columns, columns))
+    basis = _core.klt_encode_basis(mixed @ mixed.T, columns, 1e4, 1e-2)
+    rows = np.random.default_rng(4).standard_normal((4096, columns)).astype(np.float32)
+    numbers = np.empty_like(rows)
+    small = klt.decode_basis(_core.klt_encode_basis(np.eye(16), 16, 1e4, 1e-2), 16)
+    yield Kernel(
+        "karhunen-loeve transform back, 192 columns",
+        lambda: _core.klt_inverse(basis, columns, rows, numbers), rows.nbytes,
+        lambda: klt.inverse(small, [0.5] * 16), 64, per_isa=True,
     )  # fmt: skip

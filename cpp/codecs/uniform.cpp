@@ -24,7 +24,6 @@ constexpr std::size_t kTryAllAxes = std::size_t{1}
 constexpr std::size_t kWave = 64;                        // chunks whose statistics are held at a time
 constexpr double kHighRateLambda = 0.11552453009332421;  // 2 ln 2 / 12: -d(error)/d(bits) in steps squared
 constexpr double kOffsetBits = 6;                        // that storing one offset costs
-constexpr std::uint8_t kNoTransform = 0;                 // kinds of transforms of the columns
 constexpr std::uint32_t kAbsentBits = 18 * 256;          // of a token that did not occur, in 256ths
 
 double rounded_step(double step, const std::string& name) {
@@ -63,6 +62,10 @@ std::vector<std::uint64_t> pooled(std::span<const std::uint64_t> counts) {
     return all;
 }
 
+std::span<std::uint8_t> as_bytes_of(std::span<float> numbers) noexcept {
+    return {reinterpret_cast<std::uint8_t*>(numbers.data()), numbers.size_bytes()};
+}
+
 Histogram pool(const Histogram& h) {
     Histogram all(1);
     all.count = pooled(h.count);
@@ -86,7 +89,7 @@ struct UniformPlan::Candidate {
 };
 
 UniformPlan::UniformPlan(const UniformInput& input, const UniformOptions& options, std::size_t threads)
-    : source_(input.dtype, input.data), importance_(input.importance), options_(options) {
+    : source_(input.dtype, input.data), original_(source_), importance_(input.importance), options_(options) {
     const FloatStatistics statistics = float_statistics(source_, {}, threads);
     if (statistics.nonfinite != 0) {
         throw ArgumentError(input.name + " has " + std::to_string(statistics.nonfinite) +
@@ -116,14 +119,8 @@ UniformPlan::UniformPlan(const UniformInput& input, const UniformOptions& option
         importance_mean_ = sum > 0 ? sum / static_cast<double>(elements()) : 1;
     }
 
-    // Statistics at plain rounding decide the classes.
-    Candidate best = candidate(options.classes ? Axes::both : Axes::none, threads);
-    if (options.classes && elements() < kTryAllAxes) {
-        for (const Axes axes : {Axes::rows, Axes::columns}) {
-            Candidate other = candidate(axes, threads);
-            if (other.bits < best.bits) best = std::move(other);
-        }
-    }
+    // Statistics at plain rounding decide transform and classes.
+    Candidate best = choose_transform(best_classes(threads), statistics, threads);
     views_ = std::move(best.views);
     scales_ = std::move(best.scales);
     map_ = std::move(best.map);
@@ -151,8 +148,37 @@ UniformPlan::UniformPlan(const UniformInput& input, const UniformOptions& option
         squared_error_ = exact_error(threads);
 }
 
+UniformPlan::Candidate UniformPlan::best_classes(std::size_t threads) const {
+    Candidate best = candidate(options_.classes ? Axes::both : Axes::none, threads);
+    if (options_.classes && elements() < kTryAllAxes) {
+        for (const Axes axes : {Axes::rows, Axes::columns}) {
+            Candidate other = candidate(axes, threads);
+            if (other.bits < best.bits) best = std::move(other);
+        }
+    }
+    return best;
+}
+
+// The transform keeps squared errors only if all weigh the same.
+UniformPlan::Candidate UniformPlan::choose_transform(Candidate plain, const FloatStatistics& statistics,
+                                                     std::size_t threads) {
+    const bool even = importance_.empty() || std::all_of(importance_.begin(), importance_.end(),
+                                                         [&](float w) { return w == importance_.front(); });
+    if (shape_views_.size() != 1 || !even) return plain;
+    transform_ =
+        fit_column_transform(original_, shape_views_[0], step_, statistics, options_.transform, threads);
+    if (!transform_) return plain;
+    source_ = FloatSource(DType::float32, transform_->coefficients);
+    Candidate other = best_classes(threads);
+    other.bits += 8.0 * static_cast<double>(transform_->bytes.size());
+    if (options_.transform == TransformChoice::klt || other.bits < plain.bits) return other;
+    transform_.reset();
+    source_ = original_;
+    return plain;
+}
+
 void UniformPlan::set_chunk_elements(const ContextMap& map) noexcept {
-    const std::size_t row = map.row_length();
+    const std::size_t row = transform_ ? transform_->basis.columns() : map.row_length();
     chunk_elements_ = std::max<std::size_t>(kChunkElements / row, 1) * row;
 }
 
@@ -267,7 +293,11 @@ void UniformPlan::finish(const Histogram& histogram) {
     ByteWriter out;
     out.le(static_cast<std::uint32_t>(std::bit_cast<std::uint64_t>(step_) >> 32));
     out.u8(static_cast<std::uint8_t>(std::bit_width(lanes_) - 1));
-    out.u8(kNoTransform);
+    if (transform_) {
+        out.bytes(transform_->bytes);
+    } else {
+        write_no_transform(out);
+    }
     for (std::size_t t = 0; t < sizes_.size(); ++t) scales::write_scales(out, views_[t], scales_[t]);
     scales::write_class_tables(out, tables);
     Bytes flat;
@@ -288,20 +318,30 @@ void UniformPlan::finish(const Histogram& histogram) {
     encoder_.emplace(tables.per_context());
 }
 
+void UniformPlan::dequantise_chunk(const uniform::Dequantiser& dequantiser, std::size_t chunk,
+                                   std::span<std::uint8_t> out) const {
+    std::vector<std::uint8_t> tokens;
+    const Bytes extra = quantise_chunk(chunk, tokens);
+    const rans::Layout layout = map_.layout(chunk * chunk_elements_, tokens.size());
+    if (!transform_) return dequantiser.run(tokens, layout, extra, out);
+    std::vector<float> coefficients(tokens.size());
+    dequantiser.run(tokens, layout, extra, as_bytes_of(coefficients));
+    undo_column_transform(transform_->basis, coefficients, original_.dtype(), out);
+}
+
 double UniformPlan::exact_error(std::size_t threads) const {
+    const DType dtype = original_.dtype();
     const uniform::Dequantiser dequantiser(source_.dtype(), step_, offsets_, table_of_);
     std::vector<double> error(chunks());
     parallel_for(chunks(), threads, [&](std::size_t chunk) {
         const std::size_t at = chunk * chunk_elements_;
         const std::size_t n = chunk_size(chunk);
-        std::vector<std::uint8_t> tokens;
-        const Bytes extra = quantise_chunk(chunk, tokens);
-        Bytes out(n * (source_.dtype() == DType::float64 ? 8U : source_.dtype() == DType::float32 ? 4U : 2U));
-        dequantiser.run(tokens, map_.layout(at, n), extra, out);
-        const FloatSource decoded(source_.dtype(), out);
+        Bytes out(n * number_format(static_cast<std::uint8_t>(dtype)).bytes);
+        dequantise_chunk(dequantiser, chunk, out);
+        const FloatSource decoded(dtype, out);
         std::vector<double> x(n);
         std::vector<double> y(n);
-        source_.load(at, x);
+        original_.load(at, x);
         decoded.load(0, y);
         for (std::size_t i = 0; i < n; ++i) {
             const double w = importance_.empty() ? 1.0 : static_cast<double>(importance_[at + i]);
@@ -335,7 +375,7 @@ Bytes UniformPlan::encode_chunk(std::size_t chunk) const {
 
 UniformDecoder::UniformDecoder(std::uint8_t dtype, std::span<const Shape> shapes, std::size_t chunk_elements,
                                ByteView model)
-    : chunk_elements_(chunk_elements) {
+    : chunk_elements_(chunk_elements), dtype_(static_cast<DType>(dtype)) {
     element_bytes_ = number_format(dtype).bytes;
     if (!is_quantisable(static_cast<DType>(dtype))) {
         throw DecodeError("element type " + std::to_string(dtype) + " is none of codec 'uniform'");
@@ -348,16 +388,13 @@ UniformDecoder::UniformDecoder(std::uint8_t dtype, std::span<const Shape> shapes
     const unsigned lanes_log2 = in.u8("coder");
     if (lanes_log2 > 6) in.fail("coder", "is " + std::to_string(lanes_log2) + ", above 6");
     lanes_ = 1U << lanes_log2;
-    if (const unsigned transform = in.u8("transform"); transform != kNoTransform) {
-        in.fail("transform", "is of the unknown kind " + std::to_string(transform));
-    }
     std::vector<std::size_t> sizes;
+    for (const Shape& shape : shapes) sizes.push_back(element_count(shape));
+    basis_ = read_column_transform(
+        in, sizes.size(), std::accumulate(sizes.begin(), sizes.end(), std::size_t{0}), chunk_elements);
     std::vector<scales::View> views(shapes.size());
     std::vector<scales::Scales> scales(shapes.size());
-    for (std::size_t t = 0; t < shapes.size(); ++t) {
-        sizes.push_back(element_count(shapes[t]));
-        scales::read_scales(in, sizes[t], views[t], scales[t]);
-    }
+    for (std::size_t t = 0; t < shapes.size(); ++t) scales::read_scales(in, sizes[t], views[t], scales[t]);
     map_ = ContextMap::make(views, scales, sizes);
     if (!map_.uniform() && chunk_elements % map_.row_length() != 0) {
         in.fail("chunk_elements", "is " + std::to_string(chunk_elements) + ", no multiple of a row of " +
@@ -381,7 +418,7 @@ UniformDecoder::UniformDecoder(std::uint8_t dtype, std::span<const Shape> shapes
         for (std::size_t k = 0; k < used; ++k) of[k] = static_cast<std::int8_t>(offsets_in.u8("offset"));
     }
     offsets_in.expect_end("offsets");
-    dequantiser_.emplace(static_cast<DType>(dtype), step_, offsets, tables.table_of);
+    dequantiser_.emplace(basis_ ? DType::float32 : dtype_, step_, offsets, tables.table_of);
 }
 
 void UniformDecoder::decode(std::size_t chunk, ByteView payload, std::span<std::uint8_t> out) const {
@@ -392,7 +429,11 @@ void UniformDecoder::decode(std::size_t chunk, ByteView payload, std::span<std::
     thread_local std::vector<std::uint8_t> tokens;
     tokens.resize(n);
     rans_->decode(in.rest(), layout, lanes_, tokens);
-    dequantiser_->run(tokens, layout, extra, out);
+    if (!basis_) return dequantiser_->run(tokens, layout, extra, out);
+    thread_local std::vector<float> coefficients;
+    coefficients.resize(n);
+    dequantiser_->run(tokens, layout, extra, as_bytes_of(coefficients));
+    undo_column_transform(*basis_, coefficients, dtype_, out);
 }
 
 }  // namespace nncodec

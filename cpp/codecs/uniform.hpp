@@ -3,7 +3,8 @@
 //
 // What surprises: a plan makes every decision (scales, tables, thresholds, offsets) from statistics and holds
 // no levels; each chunk is then quantised again, with the same decisions, when it is coded. So memory stays
-// small whatever the tensor's size, and chunks can be coded in any order, on any number of threads.
+// small whatever the tensor's size, and chunks can be coded in any order, on any number of threads. A column
+// transform is the exception: its coefficients are held.
 #pragma once
 
 #include <cstdint>
@@ -13,6 +14,7 @@
 #include <vector>
 
 #include "codecs/chunk_decoder.hpp"
+#include "codecs/column_transform.hpp"
 #include "quantize/scales.hpp"
 #include "quantize/uniform.hpp"
 
@@ -24,6 +26,7 @@ struct UniformOptions {
     bool centroid = true;   // false: levels are reconstructed at step * level
     double strength = 0.8;  // of rate-aware decisions: lambda over that of the high-rate slope; 0 rounds
     bool classes = true;    // false: one table per record
+    TransformChoice transform = TransformChoice::automatic;
 };
 
 struct UniformInput {
@@ -56,6 +59,10 @@ class UniformPlan {
     struct Candidate;
 
     Candidate candidate(scales::Axes axes, std::size_t threads) const;
+    Candidate best_classes(std::size_t threads) const;
+    Candidate choose_transform(Candidate plain, const FloatStatistics& statistics, std::size_t threads);
+    void dequantise_chunk(const uniform::Dequantiser& dequantiser, std::size_t chunk,
+                          std::span<std::uint8_t> out) const;
     uniform::Histogram measure(const scales::ContextMap& map, std::span<const uniform::Thresholds> thresholds,
                                std::size_t threads) const;
     void choose_tables(const uniform::Histogram& histogram);
@@ -66,7 +73,9 @@ class UniformPlan {
     std::size_t chunk_size(std::size_t chunk) const noexcept;
     void set_chunk_elements(const scales::ContextMap& map) noexcept;
 
-    FloatSource source_;
+    FloatSource source_;    // what is quantised: the tensor, or its coefficients
+    FloatSource original_;  // the tensor
+    std::optional<ColumnTransform> transform_;
     std::vector<std::size_t> sizes_;
     std::vector<scales::View> shape_views_;
     std::span<const float> importance_;
@@ -99,12 +108,15 @@ class UniformDecoder final : public ChunkDecoder {
     double step() const noexcept { return step_; }
     std::size_t contexts() const noexcept { return map_.contexts(); }
     std::size_t tables() const noexcept { return n_tables_; }
+    bool transformed() const noexcept { return basis_.has_value(); }
 
   private:
     double step_ = 0;
     std::size_t element_bytes_ = 0;
     std::size_t chunk_elements_ = 0;
     std::size_t n_tables_ = 1;
+    DType dtype_{};
+    std::optional<klt::Basis> basis_;
     scales::ContextMap map_;
     std::optional<rans::Decoder> rans_;
     unsigned lanes_ = 1;

@@ -16,9 +16,16 @@ struct HeldPlan {
 constexpr std::size_t kAlone = std::size_t{1}
                                << 19;  // elements from which a part is worth threads of its own
 
+TransformChoice transform_choice(const std::string& name) {
+    if (name == "none") return TransformChoice::none;
+    if (name == "klt") return TransformChoice::klt;
+    if (name == "auto") return TransformChoice::automatic;
+    throw py::value_error("transform must be 'auto', 'none' or 'klt'");
+}
+
 // part: (dtype, shapes, data, name); setting: (step, importance or None)
 py::list make_plans(const py::sequence& parts, const py::sequence& settings, bool centroid, double strength,
-                    bool classes, std::size_t threads) {
+                    bool classes, const std::string& transform, std::size_t threads) {
     if (parts.size() != settings.size()) throw py::value_error("as many settings as parts, please");
     std::vector<std::shared_ptr<HeldPlan>> held;
     std::vector<UniformInput> inputs;
@@ -37,7 +44,7 @@ py::list make_plans(const py::sequence& parts, const py::sequence& settings, boo
             input.importance = h->importance->as<float>("importance");
         }
     }
-    const UniformOptions options{centroid, strength, classes};
+    const UniformOptions options{centroid, strength, classes, transform_choice(transform)};
     {
         const py::gil_scoped_release nogil;
         std::vector<std::size_t> small;
@@ -92,14 +99,15 @@ void register_codecs_uniform(py::module_& m) {
         .def_property_readonly("bits", [](const HeldPlan& h) { return h.plan->bits(); })
         .def_property_readonly("squared_error", [](const HeldPlan& h) { return h.plan->squared_error(); });
     m.def("uniform_plans", &make_plans, "parts"_a, "settings"_a, "centroid"_a, "strength"_a, "classes"_a,
-          "threads"_a = 0,
+          "transform"_a = "auto", "threads"_a = 0,
           "Plans for parts (dtype, shapes, data, name) with settings (step, importance or None).");
     m.def("uniform_encode", &encode_chunks, "plans"_a, "first"_a, "end"_a, "threads"_a = 0,
           "Chunks first to end of each plan: a list of lists of bytes.");
     py::class_<UniformDecoder, ChunkDecoder>(m, "UniformDecoder")
         .def_property_readonly("step", &UniformDecoder::step)
         .def_property_readonly("contexts", &UniformDecoder::contexts)
-        .def_property_readonly("tables", &UniformDecoder::tables);
+        .def_property_readonly("tables", &UniformDecoder::tables)
+        .def_property_readonly("transformed", &UniformDecoder::transformed);
     m.def(
         "uniform_decoder",
         [](std::uint8_t dtype, const std::vector<Shape>& shapes, std::size_t chunk_elements,

@@ -34,6 +34,7 @@ PYBIND11_MODULE(_core, m, pybind11::mod_gil_not_used()) {
     register_entropy(m);
     register_quantize(m);
     register_transform(m);
+    register_transform_klt(m);
     register_rans_trellis(m);
     register_trellis(m);
     register_codecs(m);

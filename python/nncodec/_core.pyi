@@ -48,6 +48,7 @@ class UniformDecoder(ChunkDecoder):
     step: float
     contexts: int
     tables: int
+    transformed: bool
 
 class UniformPlan:
     model: bytes
@@ -70,6 +71,7 @@ def uniform_plans(
     centroid: bool,
     strength: float,
     classes: bool,
+    transform: str = "auto",
     threads: int = 0,
 ) -> list[UniformPlan]: ...
 
@@ -188,6 +190,8 @@ def float_planes_split(
 ) -> tuple[bytes, bytes, list[bytes]]: ...
 def pack_bits(values: Buffer, bits: int) -> bytes: ...
 def unpack_bits(packed: Buffer, out: Buffer, bits: int) -> None: ...
+def klt_encode_basis(moments: Buffer, n: int, rows: float, floor: float) -> bytes: ...
+def klt_inverse(stream: Buffer, n: int, coefficients: Buffer, out: Buffer) -> None: ...
 
 # quantize
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from contextlib import suppress
+from typing import Literal
 
 import ml_dtypes
 import numpy as np
@@ -101,8 +102,9 @@ def test_large_tensor_in_several_chunks(dtype: int) -> None:
 
 
 @pytest.mark.parametrize("isa", _core.supported_isas())
-def test_same_bytes_on_every_isa_and_thread_count(isa: str, isa_restored: None) -> None:
-    part = part_of(scaled_matrix(900, 700))
+@pytest.mark.parametrize("transform", [False, True])
+def test_same_bytes_on_every_isa_and_thread_count(transform: bool, isa: str, isa_restored: None) -> None:
+    part = part_of(correlated_matrix(5000, 72) if transform else scaled_matrix(900, 700))
     small = [part_of(scaled_matrix(20, 30, i)) for i in range(5)]
     _core.force_isa("scalar")
     one = encode(part, 0.3)
@@ -221,7 +223,8 @@ def test_bad_steps(step: float) -> None:
 
 
 @pytest.mark.parametrize(
-    "kw", [{"reconstruction": "x"}, {"strength": -1.0}, {"strength": 9.0}, {"classes": 3}]
+    "kw",
+    [{"transform": "dct"}, {"reconstruction": "x"}, {"strength": -1.0}, {"strength": 9.0}, {"classes": 3}],
 )
 def test_bad_options(kw: dict[str, object]) -> None:
     with pytest.raises(ValueError, match=next(iter(kw))):
@@ -239,6 +242,72 @@ def test_version_and_description() -> None:
         Uniform.decoder(2, 2, ((5, 5),), encoded.chunk_elements, encoded.model)
 
 
+def correlated_matrix(rows: int, columns: int, seed: int = 0) -> NDArray[np.float32]:
+    rng = np.random.default_rng(seed)
+    mixing = rng.normal(size=(columns, columns)) * np.exp2(rng.normal(0, 1, columns))
+    return (rng.normal(size=(rows, columns)) @ mixing / columns**0.5).astype(np.float32)
+
+
+@pytest.mark.parametrize("dtype", sorted(DTYPES))
+def test_transform_pays_where_columns_are_correlated(dtype: int) -> None:
+    part = part_of(correlated_matrix(6000, 48).astype(DTYPES[dtype]))
+    plain, better = encode(part, 0.3, Uniform(transform="none")), encode(part, 0.3)
+    assert (plain.model[5], better.model[5]) == (0, 1)
+    errors = [((values(part) - decode(part, e)) ** 2).sum() for e in (plain, better)]
+    assert errors[1] < 1.02 * errors[0]
+    assert size_bits(better) < size_bits(plain) - 0.3 * 6000 * 48
+    trial = Uniform().trial([part], [Setting(0.3)], 1)[0]
+    assert trial.squared_error == pytest.approx(errors[1], rel=1e-4)
+    assert trial.bits == pytest.approx(size_bits(better), rel=2e-3)
+    assert len(list(better.chunks)) == 2
+    assert better.chunk_elements % 48 == 0
+
+
+def test_transform_only_where_it_pays() -> None:
+    for x in (scaled_matrix(4000, 32), correlated_matrix(64, 64), correlated_matrix(400, 8)):
+        assert encode(part_of(x), 0.3).model[5] == 0
+    part = part_of(scaled_matrix(4000, 32))
+    forced = encode(part, 0.3, Uniform(transform="klt"))
+    assert forced.model[5] == 1
+    assert ((values(part) - decode(part, forced)) ** 2).mean() < 0.3**2 / 9
+
+
+def test_unequal_importance_excludes_a_transform() -> None:
+    part = part_of(correlated_matrix(3000, 32))
+    w = np.ones(3000 * 32, np.float32)
+    assert encode(part, 0.3, w=w).model[5] == 1
+    w[7] = 2
+    assert encode(part, 0.3, w=w).model[5] == 0
+
+
+@pytest.mark.parametrize("x", [np.zeros((200, 20)), np.full((200, 20), 3.5), np.eye(200, 20) * 1e-30])
+def test_transform_of_odd_matrices(x: NDArray[np.float64]) -> None:
+    part = part_of(x.astype(np.float32))
+    step = max(0.01 * float(x.max()), 1e-35)
+    y = decode(part, encode(part, step, Uniform(transform="klt")))
+    assert np.abs(y - values(part)).max() <= 20**0.5 * step
+
+
+def test_transform_refuses_what_does_not_fit() -> None:
+    part = part_of(correlated_matrix(200, 20))
+    encoded = encode(part, 0.3, Uniform(transform="klt"))
+    assert encoded.model[5:7] == bytes([1, 20])
+    for at, byte, match in (
+        (6, 21, "do not divide"),
+        (6, 1, "fewer than 2"),
+        (6, 100, "more than the rows"),
+        (5, 2, "unknown kind 2"),
+    ):
+        model = bytearray(encoded.model)
+        model[at] = byte
+        with pytest.raises(DecodeError, match=match):
+            Uniform.decoder(1, 2, part.shapes, 4000, bytes(model))
+    with pytest.raises(DecodeError, match="several tensors"):
+        Uniform.decoder(1, 2, ((100, 20), (100, 20)), 4000, encoded.model)
+    with pytest.raises(DecodeError, match="do not divide"):
+        Uniform.decoder(1, 2, part.shapes, 3990, encoded.model)
+
+
 def test_unknown_transforms_are_refused() -> None:
     part = part_of(scaled_matrix(5, 5))
     encoded = encode(part, 0.3)
@@ -248,11 +317,15 @@ def test_unknown_transforms_are_refused() -> None:
         decode(part, Encoded(encoded.chunk_elements, model, encoded.chunks))
 
 
-@pytest.mark.parametrize("shapes", [((40, 30),), ((10, 30), (5, 6, 30))])
-def test_damaged_models_and_payloads_never_crash(shapes: tuple[tuple[int, ...], ...]) -> None:
+@pytest.mark.parametrize(
+    ("shapes", "transform"), [(((40, 30),), "none"), (((10, 30), (5, 6, 30)), "none"), (((40, 12),), "klt")]
+)
+def test_damaged_models_and_payloads_never_crash(
+    shapes: tuple[tuple[int, ...], ...], transform: Literal["none", "klt"]
+) -> None:
     rng = np.random.default_rng(7)
     part = part_of(*[(scaled_matrix(math.prod(s), 1, 3).reshape(s) * 40) for s in shapes])
-    encoded = encode(part, 0.4)
+    encoded = encode(part, 0.4, Uniform(transform=transform))
     chunk = bytes(next(iter(encoded.chunks)))
     for at in range(len(encoded.model)):
         model = bytearray(encoded.model)

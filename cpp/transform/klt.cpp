@@ -1,0 +1,104 @@
+#include "transform/klt.hpp"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+
+#include "base/dispatch.hpp"
+#include "base/parallel.hpp"
+#include "transform/klt_impl.hpp"
+
+namespace nncodec::klt {
+
+constinit const Kernels kScalarKernels{&multiply, &accumulate};
+
+namespace {
+
+const Kernels& kernels() {
+    switch (active_isa()) {
+#if defined(__x86_64__)
+        case Isa::avx512:
+            return kAvx512Kernels;
+        case Isa::avx2:
+            return kAvx2Kernels;
+#endif
+        default:
+            return kScalarKernels;
+    }
+}
+
+void multiply_rows(std::span<const float> in, std::size_t n, std::span<const float> matrix,
+                   std::size_t stride, std::span<float> out) {
+    const Kernels& k = kernels();
+    thread_local std::vector<float> product;
+    product.resize(kRowsAtOnce * stride);
+    std::vector<float> last;
+    for (std::size_t at = 0; at < in.size(); at += kRowsAtOnce * n) {
+        const std::size_t rows = std::min(kRowsAtOnce, (in.size() - at) / n);
+        const float* from = in.data() + at;
+        if (rows < kRowsAtOnce) {
+            last.assign(kRowsAtOnce * n, 0.0F);
+            std::copy_n(from, rows * n, last.begin());
+            from = last.data();
+        }
+        k.multiply(from, n, matrix.data(), stride, product.data());
+        for (std::size_t r = 0; r < rows; ++r)
+            std::copy_n(product.data() + r * stride, n, out.data() + at + r * n);
+    }
+}
+
+}  // namespace
+
+Basis::Basis(std::size_t n, std::span<const double> transposed)
+    : n_(n), stride_((n + kColumnsAtOnce - 1) / kColumnsAtOnce * kColumnsAtOnce), rows_(n * stride_) {
+    for (std::size_t c = 0; c < n; ++c) {
+        for (std::size_t r = 0; r < n; ++r)
+            rows_[r * stride_ + c] = static_cast<float>(transposed[c * n + r]);
+    }
+}
+
+void Basis::forward(std::span<const float> numbers, std::span<float> coefficients) const {
+    multiply_rows(numbers, n_, transposed_, stride_, coefficients);
+}
+
+void Basis::inverse(std::span<const float> coefficients, std::span<float> numbers) const {
+    multiply_rows(coefficients, n_, rows_, stride_, numbers);
+}
+
+Moments second_moments(std::size_t rows, std::size_t n, std::size_t threads,
+                       const std::function<void(std::size_t, std::span<double>)>& load) {
+    constexpr std::size_t kRowsAtATime = 256;  // between two hand-overs to the threads
+    constexpr std::size_t kStripe = 32;        // rows of the matrix that one task adds to
+    Moments moments{std::vector<double>(n * n), 0};
+    std::vector<double> x(kRowsAtATime * n);
+    const Kernels& k = kernels();
+    for (std::size_t first = 0; first < rows; first += kRowsAtATime) {
+        std::size_t live = 0;
+        for (std::size_t r = first; r < std::min(rows, first + kRowsAtATime); ++r) {
+            const std::span<double> row(x.data() + live * n, n);
+            load(r, row);
+            double square = 0;
+            for (const double value : row) square += value * value;
+            if (!(square >= 0x1p-900) || !(square <= 0x1p900)) continue;
+            const double scale = 1 / std::sqrt(square);
+            for (double& value : row) value *= scale;
+            ++live;
+        }
+        moments.rows += live;
+        const std::size_t padded = (live + kRowsAtOnce - 1) / kRowsAtOnce * kRowsAtOnce;
+        std::fill(x.begin() + static_cast<std::ptrdiff_t>(live * n),
+                  x.begin() + static_cast<std::ptrdiff_t>(padded * n), 0.0);
+        parallel_for((n + kStripe - 1) / kStripe, threads, [&](std::size_t stripe) {
+            for (std::size_t r = 0; r < padded; r += kRowsAtOnce) {
+                k.accumulate(x.data() + r * n, n, stripe * kStripe, std::min(n, (stripe + 1) * kStripe),
+                             moments.matrix.data());
+            }
+        });
+    }
+    for (std::size_t i = 0; i < n; ++i) {
+        for (std::size_t j = 0; j < i; ++j) moments.matrix[i * n + j] = moments.matrix[j * n + i];
+    }
+    return moments;
+}
+
+}  // namespace nncodec::klt
