@@ -268,6 +268,28 @@ def test_damaged_input(coded: Path) -> None:
     assert "text.bin" in run("encode", "text.bin", "-f", status=1).stderr
 
 
+@pytest.mark.parametrize("verb", ["decode", "info", "verify", "decode --recover"])
+def test_a_file_of_another_kind_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, verb: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("text.nncz").write_text("hello" * 20)
+    result = run(*verb.split(), "text.nncz", status=1)
+    assert "text.nncz: " in result.stderr
+    assert "this is not an nncodec bitstream" in result.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["text.nncz"]
+
+
+def test_npz_files_that_are_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for content in (b"", b"hi there", b"\x93NUMPY\x01\x00"):
+        Path("x.npz").write_bytes(content)
+        assert "x.npz: no zip archive" in run("encode", "x.npz", status=1).stderr
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_full_disk_is_named(model: Path) -> None:
+    assert "/dev/full: No space left" in run("encode", str(model), "-o", "/dev/full", "-f", status=1).stderr
+
+
 def test_recover(model: Path) -> None:
     big = {f"t{i}": RNG.normal(size=(200, 300)).astype(np.float32) for i in range(4)}
     blob = nncodec.encode(big)

@@ -11,7 +11,8 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, TypeVar, cast
 
@@ -41,6 +42,16 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 class _Failure(click.ClickException):
     exit_code = 1
+
+
+@contextmanager
+def _reading(source: str) -> Iterator[Path]:
+    """The input as a file; what is wrong with its bytes is said with its name."""
+    try:
+        with as_file(source) as path:
+            yield path
+    except nncodec.NNCodecError as error:
+        raise _Failure(f"{shown(source)}: {error}") from error
 
 
 class _Commands(click.Group):
@@ -133,7 +144,7 @@ def encode(
     refuse_overwriting(target, force, source)
 
     start = time.perf_counter()
-    with as_file(source) as path:
+    with _reading(source) as path:
         checkpoint = _read_any(path, source, threads)
         with progress_bar(quiet, "encoding") as progress:
             try:
@@ -258,12 +269,14 @@ def decode(
         if kind not in ("safetensors", "pt", "npz"):
             raise click.UsageError(f"{output}: end the name in .safetensors, .pt, .pth or .npz")
         refuse_overwriting(output, force, source)
-    with as_file(source) as path:
+    with _reading(source) as path:
         checkpoint, damage = _decoded(path, kind, recover, threads, quiet)
         if kind is None:
             kind = "safetensors" if files.is_flat(checkpoint.tensors) else "pt"
             if kind == "pt":  # tensors so far are numpy's
                 checkpoint, damage = _decoded(path, kind, recover, threads, quiet)
+        if damage is not None and not checkpoint.tensors:
+            raise _Failure(f"{shown(source)}: no whole tensor: {damage}")
         target = output or (STREAM if source == STREAM else str(Path(source).with_suffix("." + kind)))
         refuse_overwriting(target, force, source)
         with output_file(target) as file:
@@ -304,7 +317,7 @@ def _decoded(
 @_common
 def info(source: str, name: str | None, threads: int | None, as_json: bool, quiet: bool, force: bool) -> None:
     """Show what a .nncz file holds: codec, type, shape, bytes and bits per weight of each tensor, or of tensor NAME."""
-    with as_file(source) as path, nncodec.open(path) as file:
+    with _reading(source) as path, nncodec.open(path) as file:
         if name is None:
             facts = file_facts(file)
             text = file_table(shown(source), facts)

@@ -206,6 +206,8 @@ def _write_torch(checkpoint: Checkpoint, file: IO[bytes]) -> None:
 
 
 def _read_npz(path: Path) -> Checkpoint:
+    if not zipfile.is_zipfile(path):
+        raise FileError(f"{path}: no zip archive, which a .npz file is")
     try:
         with np.load(path, allow_pickle=False) as archive:
             return Checkpoint(dict(archive))

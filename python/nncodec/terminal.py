@@ -89,8 +89,13 @@ def output_file(target: str) -> Iterator[IO[bytes]]:
             with contextlib.suppress(OSError):
                 buffered.detach()
     else:
-        with atomic_file(target) as file:
-            yield file
+        try:
+            with atomic_file(target) as file:
+                yield file
+        except OSError as error:
+            if error.filename is None:  # a failed write does not say where
+                error.filename = target
+            raise
 
 
 def print_text(text: str) -> None:
