@@ -4,10 +4,21 @@
 
 #include "base/dispatch.hpp"
 
+// SSE4.2 belongs to the x86-64-v2 baseline. ARMv8.0 leaves the instructions out, so that the function that
+// uses them is compiled for a later level and called where the machine has them.
 #if defined(__SSE4_2__)
 #include <nmmintrin.h>
+#define NNCODEC_CRC_TARGET
 #elif defined(__ARM_FEATURE_CRC32)
-#include <arm_acle.h>
+#define NNCODEC_CRC_TARGET
+#elif defined(__aarch64__) && defined(__linux__)
+#include <asm/hwcap.h>
+#include <sys/auxv.h>
+#if defined(__clang__)
+#define NNCODEC_CRC_TARGET __attribute__((target("crc")))
+#else
+#define NNCODEC_CRC_TARGET __attribute__((target("+crc")))
+#endif
 #endif
 
 namespace nncodec {
@@ -45,13 +56,24 @@ std::uint32_t crc_portable(const std::uint8_t* p, std::size_t n, std::uint32_t c
     return crc;
 }
 
-#if defined(__SSE4_2__) || defined(__ARM_FEATURE_CRC32)
+#if defined(NNCODEC_CRC_TARGET)
 
-inline std::uint64_t step(std::uint64_t crc, std::uint64_t word) noexcept {
+bool have_instruction() noexcept {
+#if defined(__SSE4_2__) || defined(__ARM_FEATURE_CRC32)
+    return true;
+#else
+    static const bool found = (getauxval(AT_HWCAP) & HWCAP_CRC32) != 0;
+    return found;
+#endif
+}
+
+NNCODEC_CRC_TARGET inline std::uint64_t step(std::uint64_t crc, std::uint64_t word) noexcept {
 #if defined(__SSE4_2__)
     return _mm_crc32_u64(crc, word);
+#elif defined(__clang__)
+    return __builtin_arm_crc32cd(static_cast<std::uint32_t>(crc), word);
 #else
-    return __crc32cd(static_cast<std::uint32_t>(crc), word);
+    return __builtin_aarch64_crc32cx(static_cast<std::uint32_t>(crc), word);
 #endif
 }
 
@@ -81,7 +103,8 @@ inline std::uint32_t advance(const Advance& table, std::uint32_t crc) noexcept {
            table[3][crc >> 24];
 }
 
-std::uint32_t crc_hardware(const std::uint8_t* p, std::size_t n, std::uint32_t start) noexcept {
+NNCODEC_CRC_TARGET std::uint32_t crc_hardware(const std::uint8_t* p, std::size_t n,
+                                              std::uint32_t start) noexcept {
     std::uint32_t crc = start;
     if (n >= 3 * kStride) {
         const Advance& table = advance_table();
@@ -108,10 +131,10 @@ std::uint32_t crc_hardware(const std::uint8_t* p, std::size_t n, std::uint32_t s
 }  // namespace
 
 std::uint32_t crc32c(ByteView data, std::uint32_t seed) noexcept {
-#if defined(__SSE4_2__) || defined(__ARM_FEATURE_CRC32)
-    // SSE4.2 belongs to the x86-64-v2 baseline; forcing "scalar" takes the table, so that tests compare the
-    // two.
-    if (active_isa() != Isa::scalar) return ~crc_hardware(data.data(), data.size(), ~seed);
+#if defined(NNCODEC_CRC_TARGET)
+    // Forcing "scalar" takes the table, so that tests compare the two.
+    if (active_isa() != Isa::scalar && have_instruction())
+        return ~crc_hardware(data.data(), data.size(), ~seed);
 #endif
     return ~crc_portable(data.data(), data.size(), ~seed);
 }

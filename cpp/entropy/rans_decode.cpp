@@ -187,6 +187,10 @@ void Decoder::decode(ByteView stream, const Layout& layout, unsigned lanes,
         if (isa == Isa::avx512) decode_avx512(task, progress);
         if (isa == Isa::avx2) row_kernel = decode_row_avx2;
     }
+#elif defined(__aarch64__)
+    if (active_isa() == Isa::neon && lanes >= 16 && task.small != nullptr && layout.column_context.empty()) {
+        row_kernel = decode_row_neon;
+    }
 #endif
     const auto rest = [&](const auto lookup) {
         return layout.column_context.empty()

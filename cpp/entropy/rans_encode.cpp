@@ -89,8 +89,10 @@ void encode_scalar(const EncodeTables& tables, std::span<const std::uint8_t> sym
 }
 
 // Whether a vector kernel of this machine did it all.
-bool encode_vectors(const EncodeTables& tables, std::span<const std::uint8_t> symbols, const Layout& layout,
-                    unsigned lanes, EncodeProgress& progress) {
+bool encode_vectors([[maybe_unused]] const EncodeTables& tables,
+                    [[maybe_unused]] std::span<const std::uint8_t> symbols,
+                    [[maybe_unused]] const Layout& layout, [[maybe_unused]] unsigned lanes,
+                    [[maybe_unused]] EncodeProgress& progress) {
 #if defined(__x86_64__)
     if (tables.prob_bits != 12 || lanes < 16 || active_isa() != Isa::avx512) return false;
     const EncodeProgress start = progress;

@@ -106,6 +106,9 @@ using DecodeRow = void (*)(const DecodeTask& task, std::size_t row_table, std::s
                            DecodeProgress& progress) noexcept;
 void decode_row_avx2(const DecodeTask& task, std::size_t row_table, std::size_t count,
                      DecodeProgress& progress) noexcept;
+// task.small is set, task.column_context is not.
+void decode_row_neon(const DecodeTask& task, std::size_t row_table, std::size_t count,
+                     DecodeProgress& progress) noexcept;
 
 // All rows, as far as whole vectors of words can be read.
 void decode_avx512(const DecodeTask& task, DecodeProgress& progress) noexcept;

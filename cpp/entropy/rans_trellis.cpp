@@ -168,7 +168,7 @@ void TrellisDecoder::decode(ByteView stream, std::span<const std::uint8_t> conte
         block.rans[lane] = load_le<std::uint32_t>(stream.data() + 4 * lane);
         if (block.rans[lane] < kLowest) throw DecodeError("rANS lane state is below 2^16");
     }
-    const bool vectors = active_isa() == Isa::avx512 && lanes >= 16;
+    [[maybe_unused]] const bool vectors = active_isa() == Isa::avx512 && lanes >= 16;
     const std::size_t piece = std::max<std::size_t>(trellis::piece_of(n, lanes), 1);
     const auto used = static_cast<unsigned>((n + piece - 1) / piece);  // lanes that hold elements
     const std::size_t last_length = used == 0 ? 0 : n - (used - 1) * piece;

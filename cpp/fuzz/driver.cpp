@@ -5,7 +5,14 @@
 // Runs the target on the given files, then on N inputs made from the seed: random bytes, and mutations of the
 // files and of earlier inputs. Without -runs: the files alone, or 10000 inputs when there are none. The input
 // that ends the program is left in crash-<target>.
+#if defined(__has_feature)
+#if __has_feature(address_sanitizer) && !defined(__SANITIZE_ADDRESS__)
+#define __SANITIZE_ADDRESS__
+#endif
+#endif
+#if defined(__SANITIZE_ADDRESS__)
 #include <sanitizer/common_interface_defs.h>
+#endif
 
 #include <algorithm>
 #include <cstdint>
@@ -167,7 +174,9 @@ int main(int argc, char** argv) {
     }
     if (runs < 0) runs = corpus.empty() ? 10000 : 0;
 
+#if defined(__SANITIZE_ADDRESS__)
     __sanitizer_set_death_callback(save_current);
+#endif
     std::set_terminate([] {
         save_current();
         std::abort();

@@ -27,6 +27,8 @@ const Kernels& active_kernels() {
         default:
             break;
     }
+#elif defined(__aarch64__)
+    if (active_isa() == Isa::neon) return kNeonKernels;
 #endif
     return kScalarKernels;
 }

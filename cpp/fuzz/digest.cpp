@@ -1,0 +1,356 @@
+// Prints CRC-32C digests of what every codec and kernel makes of inputs given by formulas. The lines must be
+// the same on every machine; tests/cross/run.sh compares architectures. On the way every instruction set of
+// this machine is compared with the scalar one: a difference is reported and ends the program with 1.
+//
+// Inputs are integers or exact in binary64, so that no machine's libm has a say in them.
+#include <algorithm>
+#include <cstdio>
+#include <cstring>
+#include <functional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "base/bits.hpp"
+#include "base/crc32c.hpp"
+#include "base/dispatch.hpp"
+#include "codecs/lossless.hpp"
+#include "codecs/uniform.hpp"
+#include "entropy/adaptive_bytes.hpp"
+#include "entropy/rans.hpp"
+#include "quantize/float_source.hpp"
+#include "quantize/trellis.hpp"
+
+using namespace nncodec;
+
+namespace {
+
+class Random {
+  public:
+    explicit Random(std::uint64_t seed) : state_(seed) {}
+    std::uint32_t next() noexcept {
+        state_ = state_ * 6364136223846793005U + 1442695040888963407U;
+        return static_cast<std::uint32_t>(state_ >> 32);
+    }
+    // Nearly normal, of variance 1: the sum of twelve.
+    double normal() noexcept {
+        std::int64_t sum = 0;
+        for (int i = 0; i < 12; ++i) sum += static_cast<std::int32_t>(next());
+        return static_cast<double>(sum) * 0x1p-32;
+    }
+
+  private:
+    std::uint64_t state_;
+};
+
+// What one case made, for comparison and for the digest.
+class Result {
+  public:
+    void add(ByteView bytes) {
+        const std::uint64_t size = bytes.size();
+        const auto* const at = reinterpret_cast<const std::uint8_t*>(&size);
+        bytes_.insert(bytes_.end(), at, at + sizeof size);
+        bytes_.insert(bytes_.end(), bytes.begin(), bytes.end());
+    }
+    template <typename T>
+    void add_values(std::span<const T> values) {
+        add({reinterpret_cast<const std::uint8_t*>(values.data()), values.size_bytes()});
+    }
+    const Bytes& bytes() const noexcept { return bytes_; }
+
+  private:
+    Bytes bytes_;
+};
+
+class Report {
+  public:
+    // `make` returns whether what it decoded was what it had encoded.
+    void line(const std::string& name, const std::function<bool(Result&)>& make) {
+        Result truth;
+        for (const Isa isa : {Isa::scalar, Isa::neon, Isa::avx2, Isa::avx512}) {
+            if (!isa_supported(isa)) continue;
+            force_isa(isa_name(isa));
+            Result result;
+            const bool round_trip = make(result);
+            if (isa == Isa::scalar) truth = result;
+            if (round_trip && result.bytes() == truth.bytes()) continue;
+            std::fprintf(stderr, "%s: %s %s\n", name.c_str(), std::string(isa_name(isa)).c_str(),
+                         round_trip ? "differs from scalar" : "does not decode what it encoded");
+            failed_ = true;
+        }
+        std::printf("%-44s %9zu bytes  %08x\n", name.c_str(), truth.bytes().size(), crc32c(truth.bytes()));
+    }
+    bool failed() const noexcept { return failed_; }
+
+  private:
+    bool failed_ = false;
+};
+
+Bytes noise(std::size_t n, std::uint64_t seed) {
+    Random random(seed);
+    Bytes bytes(n);
+    for (std::uint8_t& b : bytes) b = static_cast<std::uint8_t>(random.next() >> 24);
+    return bytes;
+}
+
+// Floats whose scale changes from row to row, with zeros and, if asked for, patterns that are not finite.
+Bytes weights(DType dtype, std::size_t n, std::size_t columns, bool special, std::uint64_t seed) {
+    Random random(seed);
+    const std::size_t element = number_format(static_cast<std::uint8_t>(dtype)).bytes;
+    Bytes bytes(n * element);
+    for (std::size_t i = 0; i < n; ++i) {
+        const double scale = 0x1p-6 * static_cast<double>(1 + i / columns % 7);
+        std::uint64_t bits = round_to(dtype, scale * random.normal());
+        if (i % 97 == 0) bits = 0;
+        if (special && i % 1009 == 0) bits = ~std::uint64_t{i};
+        std::memcpy(bytes.data() + i * element, &bits, element);
+    }
+    return bytes;
+}
+
+void checksums(Report& report) {
+    const Bytes data = noise(20000, 1);
+    report.line("crc32c", [&](Result& result) {
+        for (const std::size_t size : {0, 1, 7, 8, 63, 3071, 3072, 6150, 20000}) {
+            const std::uint32_t crc = crc32c(ByteView(data).first(size), static_cast<std::uint32_t>(size));
+            result.add_values(std::span(&crc, 1));
+        }
+        return true;
+    });
+}
+
+void bit_packing(Report& report) {
+    for (const unsigned bits : {1U, 3U, 8U, 11U, 16U}) {
+        report.line("bitpack bits=" + std::to_string(bits), [bits](Result& result) {
+            Random random(bits);
+            std::vector<std::uint16_t> codes(5000);
+            for (auto& code : codes) code = static_cast<std::uint16_t>(random.next() >> (32 - bits));
+            Bytes packed(packed_size(codes.size(), bits));
+            bitpack(codes, bits, packed);
+            result.add(packed);
+            std::vector<std::uint16_t> back(codes.size());
+            return bitunpack(packed, bits, back) == Status::ok && back == codes;
+        });
+    }
+}
+
+// `symbols`: of each table; 32 and 64 are the sizes that fit vector registers.
+void rans_streams(Report& report) {
+    constexpr std::size_t kRows = 9;
+    constexpr std::size_t kColumns = 700;
+    for (const unsigned symbols : {2U, 32U, 40U, 64U, 256U}) {
+        for (const unsigned lanes : {1U, 16U, 32U, 64U}) {
+            for (const unsigned prob_bits : {12U, 14U}) {
+                for (const bool across : {false, true}) {
+                    const std::string name =
+                        "rans symbols=" + std::to_string(symbols) + " lanes=" + std::to_string(lanes) +
+                        " bits=" + std::to_string(prob_bits) + (across ? " columns" : "");
+                    report.line(name, [=](Result& result) {
+                        Random random(symbols);
+                        std::vector<rans::Frequencies> tables;
+                        for (unsigned t = 0; t < 6; ++t) {
+                            std::vector<std::uint64_t> counts(symbols);
+                            for (std::uint64_t& count : counts) count = 1 + (random.next() >> (17 + 2 * t));
+                            tables.push_back(rans::normalise(counts, prob_bits));
+                        }
+                        Bytes data(kRows * kColumns - 5);
+                        for (std::uint8_t& s : data) {
+                            // A product makes small symbols likely, so that words are read at uneven places.
+                            const std::uint64_t product = std::uint64_t{random.next()} * random.next() >> 32;
+                            s = static_cast<std::uint8_t>(product * symbols >> 32);
+                        }
+                        Bytes rows(kRows);
+                        Bytes columns(across ? kColumns : 0);
+                        for (std::size_t i = 0; i < rows.size(); ++i)
+                            rows[i] = static_cast<std::uint8_t>(i % 4);
+                        for (std::size_t i = 0; i < columns.size(); ++i)
+                            columns[i] = static_cast<std::uint8_t>(i / 5 % 3);
+                        const rans::Layout layout{data.size(), kColumns, rows, columns};
+                        Bytes stream;
+                        rans::Encoder(tables).encode(data, layout, lanes, stream);
+                        result.add(stream);
+                        Bytes back(data.size());
+                        rans::Decoder(tables).decode(stream, layout, lanes, back);
+                        return back == data;
+                    });
+                }
+            }
+        }
+    }
+}
+
+void adaptive_streams(Report& report) {
+    for (const unsigned stride : {1U, 4U}) {
+        report.line("adaptive stride=" + std::to_string(stride), [stride](Result& result) {
+            Bytes data = noise(4000, stride);
+            for (std::uint8_t& b : data) b &= b >> 4 | 3;
+            Bytes stream;
+            adaptive::encode_bytes(data, stream, stride);
+            result.add(stream);
+            Bytes back(data.size());
+            adaptive::decode_bytes(stream, back, stride);
+            return back == data;
+        });
+    }
+}
+
+bool lossless_case(std::uint8_t dtype, std::size_t columns, const Bytes& data, Result& result) {
+    const NumberFormat format = number_format(dtype);
+    const lossless::Part part{dtype, columns, data};
+    auto encodings = lossless::encode({&part, 1}, 1);
+    lossless::Encoding& encoding = encodings.front();
+    result.add(encoding.model());
+    const std::size_t element = std::size_t{format.bytes} * format.numbers;
+    const lossless::Decoder decoder(dtype, data.size() / element, encoding.chunk_elements(),
+                                    encoding.model());
+    Bytes back(data.size());
+    const std::size_t chunk_bytes = encoding.chunk_elements() * element;
+    const std::vector<Bytes> chunks = encoding.encode(0, encoding.chunks(), 1);
+    for (std::size_t c = 0; c < chunks.size(); ++c) {
+        result.add(chunks[c]);
+        const std::size_t at = c * chunk_bytes;
+        decoder.decode(c, chunks[c], std::span(back).subspan(at, std::min(chunk_bytes, back.size() - at)));
+    }
+    return back == data;
+}
+
+void lossless_codec(Report& report) {
+    constexpr std::size_t kColumns = 384;
+    constexpr std::size_t kElements = 150 * kColumns;
+    for (const DType dtype : {DType::float64, DType::float32, DType::float16, DType::bfloat16}) {
+        const auto code = static_cast<std::uint8_t>(dtype);
+        for (const bool special : {false, true}) {
+            const std::string name = "lossless type=" + std::to_string(code) + (special ? " special" : "");
+            const Bytes data = weights(dtype, kElements, kColumns, special, code);
+            report.line(name, [&](Result& result) { return lossless_case(code, kColumns, data, result); });
+        }
+    }
+    report.line("lossless type=2 pruned, few mantissa bits", [](Result& result) {
+        Bytes data = weights(DType::float32, kElements, kColumns, false, 9);
+        for (std::size_t i = 0; i < kElements; ++i) {
+            std::uint32_t bits;
+            std::memcpy(&bits, data.data() + 4 * i, 4);
+            bits = i % 3 == 0 ? bits & 0xFFFFF000 : 0;
+            std::memcpy(data.data() + 4 * i, &bits, 4);
+        }
+        return lossless_case(2, kColumns, data, result);
+    });
+    report.line("lossless type=2 palette", [](Result& result) {
+        const Bytes values = weights(DType::float32, 16, 16, false, 5);
+        const Bytes index = noise(kElements, 6);
+        Bytes data(4 * kElements);
+        for (std::size_t i = 0; i < kElements; ++i) {
+            std::memcpy(data.data() + 4 * i, values.data() + 4 * (index[i] % 16), 4);
+        }
+        return lossless_case(2, kColumns, data, result);
+    });
+    for (const DType dtype :
+         {DType::float8_e4m3fn, DType::int64, DType::int16, DType::uint8, DType::bool8, DType::complex64}) {
+        const auto code = static_cast<std::uint8_t>(dtype);
+        Bytes data = noise(48000, code);
+        for (std::size_t i = 0; i < data.size(); ++i) data[i] &= i % 8 < 3 ? 0x1F : 0x01;
+        report.line("lossless type=" + std::to_string(code),
+                    [&](Result& result) { return lossless_case(code, 100, data, result); });
+    }
+}
+
+void uniform_codec(Report& report) {
+    const std::vector<Shape> shapes{{120, 96}, {40, 16, 3, 3}, {77}};
+    constexpr std::size_t kElements = 120 * 96 + 40 * 16 * 9 + 77;
+    std::vector<float> importance(kElements);
+    Random random(3);
+    for (float& w : importance) w = static_cast<float>(1 + (random.next() >> 24)) * 0x1p-7F;
+    const struct {
+        const char* name;
+        UniformOptions options;
+        bool weighted;
+    } kinds[] = {{"default", {}, false},
+                 {"weighted", {}, true},
+                 {"rounding", {false, 0.0, false}, false},
+                 {"no classes", {true, 0.8, false}, true}};
+    for (const DType dtype : {DType::float64, DType::float32, DType::float16, DType::bfloat16}) {
+        const auto code = static_cast<std::uint8_t>(dtype);
+        const Bytes data = weights(dtype, kElements, 96, false, code);
+        for (const auto& kind : kinds) {
+            for (const double step : {0x1.8p-6, 0x1.2p-9}) {
+                const std::string name = "uniform type=" + std::to_string(code) + " " + kind.name +
+                                         (step > 0x1p-7 ? " coarse" : " fine");
+                report.line(name, [&](Result& result) {
+                    const std::span<const float> weight =
+                        kind.weighted ? importance : std::span<const float>{};
+                    const UniformPlan plan({dtype, data, shapes, step, weight, "digest"}, kind.options, 1);
+                    result.add(plan.model());
+                    const UniformDecoder decoder(code, shapes, plan.chunk_elements(), plan.model());
+                    Bytes back(data.size());
+                    const std::size_t chunk_bytes = plan.chunk_elements() * (data.size() / kElements);
+                    for (std::size_t c = 0; c < plan.chunks(); ++c) {
+                        const Bytes chunk = plan.encode_chunk(c);
+                        result.add(chunk);
+                        const std::size_t at = c * chunk_bytes;
+                        decoder.decode(c, chunk,
+                                       std::span(back).subspan(at, std::min(chunk_bytes, back.size() - at)));
+                    }
+                    result.add(back);
+                    return true;
+                });
+            }
+        }
+    }
+}
+
+void trellis_quantiser(Report& report) {
+    constexpr std::size_t kElements = 6011;
+    std::vector<float> values(kElements);
+    std::vector<std::uint8_t> contexts(kElements);
+    Random random(11);
+    for (std::size_t i = 0; i < kElements; ++i) {
+        contexts[i] = static_cast<std::uint8_t>(i / 50 % 3);
+        values[i] = static_cast<float>(random.normal() * static_cast<double>(1 + contexts[i]));
+        // Values on or midway between points, so that paths of equal cost come up.
+        if (i % 4 != 0) values[i] = 0.1875F * static_cast<float>(static_cast<int>(4 * values[i]));
+    }
+    const trellis::TableShape shape{3, 20};
+    std::vector<std::uint16_t> costs(shape.size());
+    for (std::size_t i = 0; i < costs.size(); ++i) {
+        const auto level = static_cast<int>(i % shape.width()) - shape.radius;
+        costs[i] = static_cast<std::uint16_t>(300 + 120 * std::abs(level));
+    }
+    for (const trellis::Alphabet alphabet : {trellis::Alphabet::plain, trellis::Alphabet::both_zero}) {
+        for (const unsigned states : {8U, 64U, 256U}) {
+            const std::string name = "trellis states=" + std::to_string(states) +
+                                     (alphabet == trellis::Alphabet::plain ? " plain" : " both zero");
+            report.line(name, [&, states, alphabet](Result& result) {
+                const trellis::Options options{states, alphabet, 24227};
+                constexpr float kStep = 0.375F;
+                constexpr std::size_t kLanes = 40;
+                std::vector<std::int16_t> levels(kElements);
+                trellis::Quantiser(options, shape, costs).quantise(values, kStep, contexts, kLanes, levels);
+                result.add_values(std::span<const std::int16_t>(levels));
+                trellis::Statistics statistics;
+                const trellis::Code& code = trellis::code_of(states);
+                trellis::accumulate(values, levels, code, alphabet, kStep, contexts, kLanes, shape,
+                                    statistics);
+                const auto offsets = trellis::centroids(statistics, shape, 3);
+                std::vector<float> back(kElements);
+                trellis::dequantise(levels, code, {alphabet, shape.contexts, 3, offsets}, kStep, contexts,
+                                    kLanes, back);
+                result.add_values(std::span<const float>(back));
+                return true;
+            });
+        }
+    }
+}
+
+}  // namespace
+
+int main() {
+    Report report;
+    checksums(report);
+    bit_packing(report);
+    rans_streams(report);
+    adaptive_streams(report);
+    lossless_codec(report);
+    uniform_codec(report);
+    trellis_quantiser(report);
+    return report.failed() ? 1 : 0;
+}
