@@ -9,6 +9,7 @@ import sys
 import textwrap
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -255,3 +256,22 @@ def test_a_decoder_is_made_only_for_what_memory_could_hold(path, monkeypatch):
         assert file.info("bias").nbytes == 120
         with pytest.raises(nncodec.LimitError, match="700000 bytes"):
             file.info("weight")
+
+
+def test_small_tensors_of_one_record_are_decoded_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Batch-norm vectors share a record; reading them one by one must not decode it again for each."""
+    vectors = {f"bn{i}": np.full(16, i, np.float32) for i in range(40)}
+    nncodec.save_file(vectors, tmp_path / "model.nncz")
+    from nncodec import decoding
+
+    calls = []
+    decode_chunks = decoding.decode_chunks
+    monkeypatch.setattr(decoding, "decode_chunks", lambda *args: calls.append(1) or decode_chunks(*args))
+    with nncodec.open(tmp_path / "model.nncz") as file:
+        for name, vector in vectors.items():
+            assert np.array_equal(file[name], vector)
+        file["bn0"][:] = 7  # the caller's own copy
+        assert np.array_equal(file["bn0"], vectors["bn0"])
+    assert len(calls) == 1

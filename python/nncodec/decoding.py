@@ -78,13 +78,16 @@ class Output:
 
     def finish(self) -> None:
         """Distribute to the tensors, after all chunks."""
-        if self._direct:
-            return
+        if not self._direct:
+            self.copy_to(self._wanted)
+
+    def copy_to(self, wanted: dict[int, NDArray[np.uint8]]) -> None:
+        """Give tensors of a record that has several their elements."""
         start = 0
         for number, tensor in enumerate(self.descriptor.tensors):
             end = start + tensor.elements * item_size(self.descriptor.dtype)
-            if number in self._wanted:
-                self._wanted[number][...] = self._bytes[start:end]
+            if number in wanted:
+                wanted[number][...] = self._bytes[start:end]
             start = end
 
 

@@ -30,6 +30,8 @@ from nncodec.writer import check_threads
 __all__ = ["File", "TensorInfo", "map_file"]
 
 _DECODERS_KEPT = 64
+_GROUPS_KEPT = 8
+_GROUP_BYTES = 1 << 17  # the writer's groups are smaller; a greater one is decoded each time
 
 
 @dataclass(frozen=True)
@@ -105,6 +107,7 @@ class File:
         self._closed = False
         self._lock = threading.Lock()
         self._records: OrderedDict[int, _OpenRecord] = OrderedDict()
+        self._groups: OrderedDict[int, Output] = OrderedDict()
 
     # Names
 
@@ -281,6 +284,7 @@ class File:
         """Let go of the file. Tensors that were decoded stay."""
         self._closed = True
         self._records.clear()
+        self._groups.clear()
         self._data = memoryview(b"")
         if self._mapping is not None:
             # Another thread may still be decoding from it; the last to let go unmaps.
@@ -395,10 +399,32 @@ class File:
             descriptor = record.descriptor
             if len(descriptor.tensors) > 1:
                 check_limit(descriptor.raw_bytes, self._max_bytes, tensor=descriptor.label)
+                if len(by_record[number]) < len(descriptor.tensors) and descriptor.raw_bytes <= _GROUP_BYTES:
+                    self._group(number, record).copy_to(by_record[number])
+                    continue
             output = Output(descriptor, by_record[number])
             chunks = _chunks(self._data, record.entry, descriptor, record.crc, range(descriptor.chunks))
             batch.add(record.decoder, output, chunks)
         batch.finish()
+
+    def _group(self, number: int, record: _OpenRecord) -> Output:
+        """A decoded record of several small tensors. The last few are kept: such tensors are asked for one by one."""
+        with self._lock:
+            kept = self._groups.pop(number, None)
+            if kept is not None:
+                self._groups[number] = kept
+                return kept
+        descriptor = record.descriptor
+        output = Output(descriptor, {})
+        batch = Batch(self._threads)
+        chunks = _chunks(self._data, record.entry, descriptor, record.crc, range(descriptor.chunks))
+        batch.add(record.decoder, output, chunks)
+        batch.finish()
+        with self._lock:
+            self._groups[number] = output
+            while len(self._groups) > _GROUPS_KEPT:
+                self._groups.popitem(last=False)
+        return output
 
     def release_pages(self) -> None:
         """Let the pages of the file that were read so far leave this process's memory (they stay cached)."""
