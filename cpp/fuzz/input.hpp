@@ -32,7 +32,7 @@ class Input {
     T take() noexcept {
         T value = 0;
         const std::size_t n = std::min(sizeof value, data_.size());
-        std::memcpy(&value, data_.data(), n);
+        if (n != 0) std::memcpy(&value, data_.data(), n);  // an empty span may have no address
         data_ = data_.subspan(n);
         return value;
     }
