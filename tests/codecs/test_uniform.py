@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from contextlib import suppress
+from pathlib import Path
 from typing import Literal
 
 import ml_dtypes
@@ -14,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+import nncodec
 from nncodec import DecodeError, VersionError, _core
 from nncodec.codecs import Uniform
 from nncodec.codecs.base import Encoded, Part, Setting
@@ -341,3 +343,17 @@ def test_damaged_models_and_payloads_never_crash(
             decode(part, Encoded(encoded.chunk_elements, encoded.model, [bytes(payload)]))
         with pytest.raises(DecodeError):
             decode(part, Encoded(encoded.chunk_elements, encoded.model, [chunk[:at]]))
+
+
+def test_info_names_the_transform(tmp_path: Path) -> None:
+    mixed = np.random.default_rng(3).standard_normal((512, 4)) @ np.random.default_rng(4).standard_normal(
+        (4, 32)
+    )
+    for transform in ("klt", "none"):
+        nncodec.save_file(
+            {"w": mixed.astype(np.float32)}, tmp_path / transform, Uniform(transform=transform), step=0.1
+        )
+    with nncodec.open(tmp_path / "klt") as klt, nncodec.open(tmp_path / "none") as none:
+        assert klt.info("w").options == {"step": pytest.approx(0.1, rel=1e-5), "transform": "klt"}
+        assert none.info("w").options == {"step": pytest.approx(0.1, rel=1e-5)}
+        assert klt.info("w").stored_bytes < none.info("w").stored_bytes

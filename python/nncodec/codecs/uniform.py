@@ -120,9 +120,12 @@ class Uniform(LossyCodec):
 
     @classmethod
     def describe(cls, version: int, model: bytes) -> dict[str, Any]:
-        """The quantiser step."""
+        """The quantiser step, and the column transform where there is one."""
         step = int.from_bytes(model[:4], "little") << 32
-        return {"step": _as_double(step)}
+        facts: dict[str, Any] = {"step": _as_double(step)}
+        if len(model) > 5 and model[5] == 1:
+            facts["transform"] = "klt"
+        return facts
 
 
 def _as_double(bits: int) -> float:
