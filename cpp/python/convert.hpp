@@ -87,6 +87,18 @@ class BufferView {
     Py_buffer view_{};
 };
 
+// An optional buffer: None is an empty span.
+class OptionalBytes {
+  public:
+    OptionalBytes(const py::object& object, const char* name) {
+        if (!object.is_none()) view_.emplace(object, name);
+    }
+    ByteView bytes() const noexcept { return view_ ? view_->bytes() : ByteView{}; }
+
+  private:
+    std::optional<BufferView> view_;
+};
+
 inline py::bytes to_bytes(ByteView data) {
     return {reinterpret_cast<const char*>(data.data()), data.size()};
 }

@@ -1,4 +1,3 @@
-#include <optional>
 
 #include "entropy/rans_trellis.hpp"
 #include "python/convert.hpp"
@@ -14,18 +13,6 @@ std::vector<rans::Frequencies> to_frequencies(const std::vector<Table>& tables) 
     for (const Table& table : tables) result.push_back({table, rans::kDefaultProbBits});
     return result;
 }
-
-// An optional buffer: None is an empty span.
-class OptionalBytes {
-  public:
-    OptionalBytes(const py::object& object, const char* name) {
-        if (!object.is_none()) view_.emplace(object, name);
-    }
-    ByteView bytes() const noexcept { return view_ ? view_->bytes() : ByteView{}; }
-
-  private:
-    std::optional<BufferView> view_;
-};
 
 }  // namespace
 
