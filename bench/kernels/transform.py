@@ -1,4 +1,4 @@
-"""cpp/transform: float planes, Karhunen-Loeve transform."""
+"""cpp/transform: float planes, Karhunen-Loeve transform, cosine transform."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import numpy as np
 
 from bench.kernels.kernel import Kernel
 from nncodec import _core
+from nncodec.reference import dct, klt
 from nncodec.reference import float_planes as twin
-from nncodec.reference import klt
 
 _FLOAT32 = 2
 
@@ -61,4 +61,17 @@ def kernels() -> Iterator[Kernel]:
         "karhunen-loeve transform back, 192 columns",
         lambda: _core.klt_inverse(basis, columns, rows, numbers), rows.nbytes,
         lambda: klt.inverse(small, [0.5] * 16), 64, per_isa=True,
+    )  # fmt: skip
+
+    blocks = np.random.default_rng(5).standard_normal((1 << 15, 3, 3)).astype(np.float32)
+    coefficients = np.empty_like(blocks)
+    yield Kernel(
+        "cosine transform, 3x3",
+        lambda: _core.dct_forward(blocks, 3, 3, coefficients), blocks.nbytes,
+        lambda: dct.forward([0.5] * 9, 3, 3), 36, per_isa=True,
+    )  # fmt: skip
+    yield Kernel(
+        "cosine transform back, 3x3",
+        lambda: _core.dct_inverse(blocks, 3, 3, coefficients), blocks.nbytes,
+        lambda: dct.inverse([0.5] * 9, 3, 3), 36, per_isa=True,
     )  # fmt: skip

@@ -20,6 +20,7 @@
 #include "entropy/rans.hpp"
 #include "quantize/float_source.hpp"
 #include "quantize/trellis.hpp"
+#include "transform/dct.hpp"
 
 using namespace nncodec;
 
@@ -341,6 +342,28 @@ void trellis_quantiser(Report& report) {
     }
 }
 
+void cosine_transform(Report& report) {
+    const struct {
+        std::size_t height, width;
+    } sides[] = {{3, 3}, {5, 5}, {11, 4}, {1, 64}};
+    for (const auto& side : sides) {
+        const std::string name = "cosine " + std::to_string(side.height) + "x" + std::to_string(side.width);
+        report.line(name, [&side](Result& result) {
+            Random random(12);
+            std::vector<float> values(37 * side.height * side.width);
+            for (float& value : values) value = static_cast<float>(random.normal());
+            const dct::Transform transform(side.height, side.width);
+            std::vector<float> coefficients(values.size());
+            transform.forward(values, coefficients);
+            result.add_values(std::span<const float>(coefficients));
+            std::vector<float> back(values.size());
+            transform.inverse(coefficients, back);
+            result.add_values(std::span<const float>(back));
+            return true;
+        });
+    }
+}
+
 }  // namespace
 
 int main() {
@@ -352,5 +375,6 @@ int main() {
     lossless_codec(report);
     uniform_codec(report);
     trellis_quantiser(report);
+    cosine_transform(report);
     return report.failed() ? 1 : 0;
 }

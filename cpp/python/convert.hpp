@@ -26,6 +26,7 @@ void register_rans_trellis(py::module_& m);
 void register_trellis(py::module_& m);
 void register_transform(py::module_& m);
 void register_transform_klt(py::module_& m);
+void register_transform_dct(py::module_& m);
 void register_codecs(py::module_& m);
 void register_lossless(py::module_& m);
 void register_codecs_uniform(py::module_& m);

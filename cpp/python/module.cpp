@@ -35,6 +35,7 @@ PYBIND11_MODULE(_core, m, pybind11::mod_gil_not_used()) {
     register_quantize(m);
     register_transform(m);
     register_transform_klt(m);
+    register_transform_dct(m);
     register_rans_trellis(m);
     register_trellis(m);
     register_codecs(m);
