@@ -30,7 +30,8 @@ const Kernels& kernels() {
 constexpr double kHalfPi = 0x1.921fb54442d18p+0;
 constexpr unsigned kTerms = 10;  // the next one is below 2^-60 at pi/4
 
-// cos(pi/2 m/n) for 0 <= m <= n, by the series of the cosine or, above one half, of the sine of the complement.
+// cos(pi/2 m/n) for 0 <= m <= n, by the series of the cosine or, above one half, of the sine of the
+// complement.
 double quarter_cosine(std::size_t m, std::size_t n) noexcept {
     const bool sine = 2 * m > n;
     const double x = kHalfPi * (static_cast<double>(sine ? n - m : m) / static_cast<double>(n));

@@ -2,8 +2,8 @@
 // Arithmetic: docs/format.md#cosine-transform
 //
 // Separable, in binary32, every sum in a fixed order; the matrices come from series in binary64, not from a
-// library's cosine. So coefficients and numbers are the same on every machine. Many blocks are transformed side by
-// side, one a lane, which needs no sum across lanes.
+// library's cosine. So coefficients and numbers are the same on every machine. Many blocks are transformed
+// side by side, one a lane, which needs no sum across lanes.
 #pragma once
 
 #include <cstddef>
@@ -15,7 +15,8 @@ namespace nncodec::dct {
 inline constexpr std::size_t kMaxSide = 64;
 inline constexpr std::size_t kMaxArea = 256;
 
-// What blocks of `height` x `width` need; build once, use from any thread. A run of n numbers is a block of 1 x n.
+// What blocks of `height` x `width` need; build once, use from any thread. A run of n numbers is a block of 1
+// x n.
 class Transform {
   public:
     // Sides 1 to kMaxSide, their product at most kMaxArea.

@@ -1,5 +1,5 @@
-// The loops themselves, compiled once per instruction set. A lane is a block, and does what a loop over one block
-// would do, in the same order.
+// The loops themselves, compiled once per instruction set. A lane is a block, and does what a loop over one
+// block would do, in the same order.
 #pragma once
 
 #include <cstring>
@@ -26,8 +26,8 @@ struct Numbers {
     Vector part[kVectors];
 };
 
-// n numbers at `from`, `from + stride`, ... become as many of a sum of products each. Forward, row k of the matrix
-// gives number k; backward, column k.
+// n numbers at `from`, `from + stride`, ... become as many of a sum of products each. Forward, row k of the
+// matrix gives number k; backward, column k.
 template <bool kForward>
 inline void line(const float* matrix, std::size_t n, std::size_t stride, const Numbers* from,
                  Numbers* to) noexcept {

@@ -1,0 +1,8 @@
+"""Training methods that make a network more compressible. Needs torch.
+
+All share one interface: ``result = nncodec.train.METHOD(...).fit(model, loader, loss)`` gives ``result.model``,
+``result.codec`` (what makes ``encode`` store exactly those weights) and ``result.history``.
+"""
+
+from nncodec.train.base import Method as Method
+from nncodec.train.base import Result as Result

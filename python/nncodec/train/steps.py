@@ -1,0 +1,151 @@
+"""What methods have in common while they train: devices, forward calls, layers, epochs of gradient descent."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
+from contextlib import contextmanager
+from fnmatch import fnmatchcase
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+__all__ = [
+    "call",
+    "compressible",
+    "cosine",
+    "device_of",
+    "epoch",
+    "evaluating",
+    "mean_loss",
+    "moved",
+    "sgd",
+]
+
+_LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
+
+
+def device_of(model: nn.Module) -> torch.device:
+    """Where the model's first parameter is; the CPU if it has none."""
+    return next((p.device for p in model.parameters()), torch.device("cpu"))
+
+
+def moved(value: Any, device: torch.device) -> Any:
+    """The tensors of a batch on a device."""
+    if isinstance(value, Tensor):
+        return value.to(device, non_blocking=True)
+    if isinstance(value, Mapping):
+        return {key: moved(item, device) for key, item in value.items()}
+    if isinstance(value, tuple | list):
+        return tuple(moved(item, device) for item in value)
+    return value
+
+
+def call(model: nn.Module, inputs: Any) -> Any:
+    """The model on what a loader gives: a tensor, positional or keyword arguments."""
+    if isinstance(inputs, Mapping):
+        return model(**inputs)
+    if isinstance(inputs, tuple | list):
+        return model(*inputs)
+    return model(inputs)
+
+
+def compressible(model: nn.Module, patterns: Sequence[str] = ("*",)) -> dict[str, nn.Module]:
+    """Linear and convolution layers, in the model's order, by the name of their weight; shared weights once.
+
+    ``patterns`` are globs over these names. Raises ValueError where none is left, or where a pattern matches none.
+    """
+    found: dict[str, nn.Module] = {}
+    seen: set[int] = set()
+    for prefix, module in model.named_modules():
+        if isinstance(module, _LAYERS) and id(module.weight) not in seen:
+            seen.add(id(module.weight))
+            found[f"{prefix}.weight" if prefix else "weight"] = module
+    for pattern in patterns:
+        if not any(fnmatchcase(name, pattern) for name in found):
+            raise ValueError(f"layers: pattern {pattern!r} matches no linear or convolution weight")
+    kept = {name: m for name, m in found.items() if any(fnmatchcase(name, pattern) for pattern in patterns)}
+    if not kept:
+        raise ValueError("layers: there must be a pattern")
+    return kept
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """All modules in evaluation mode, and back in their own afterwards."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
+def mean_loss(
+    model: nn.Module, batches: Iterable[tuple[Any, Any]], loss: Callable[[Any, Any], Tensor]
+) -> float:
+    """Mean of the batches' losses, in the modes the modules are in."""
+    device = device_of(model)
+    with torch.no_grad():
+        values = [loss(call(model, moved(x, device)), moved(y, device)) for x, y in batches]
+    if not values:
+        raise ValueError("loader is empty")
+    return float(torch.stack(values).mean())
+
+
+def cosine(start: float, progress: float) -> float:
+    """A learning rate that falls from ``start`` to 0 along half a cosine while ``progress`` goes from 0 to 1."""
+    return start * (1 + math.cos(math.pi * min(progress, 1.0))) / 2
+
+
+def sgd(
+    parameters: Iterable[Tensor], lr: float, momentum: float = 0.9, weight_decay: float = 0.0
+) -> torch.optim.SGD:
+    """Stochastic gradient descent with Nesterov's momentum, where there is any."""
+    return torch.optim.SGD(
+        [p for p in parameters if p.requires_grad],
+        lr=lr,
+        momentum=momentum,
+        weight_decay=weight_decay,
+        nesterov=momentum > 0,
+    )
+
+
+def epoch(
+    model: nn.Module,
+    loader: Iterable[tuple[Any, Any]],
+    loss: Callable[[Any, Any], Tensor],
+    optimizer: torch.optim.Optimizer,
+    *,
+    rate: Callable[[float], float] | None = None,
+    before: Callable[[], object] | None = None,
+    after: Callable[[], object] | None = None,
+) -> float:
+    """One pass over the loader; the mean loss.
+
+    ``rate`` gives the learning rate from the share of the epoch that is done (0 throughout for a loader that has no
+    length); ``before`` runs before each forward pass, ``after`` after each step.
+    """
+    device = device_of(model)
+    total = torch.zeros((), device=device)
+    steps = len(loader) if isinstance(loader, Sized) else 0
+    done = 0
+    for inputs, targets in loader:
+        if rate is not None:
+            for group in optimizer.param_groups:
+                group["lr"] = rate(done / steps if steps else 0.0)
+        if before is not None:
+            before()
+        value = loss(call(model, moved(inputs, device)), moved(targets, device))
+        optimizer.zero_grad(set_to_none=True)
+        value.backward()
+        optimizer.step()
+        if after is not None:
+            after()
+        total += value.detach()
+        done += 1
+    if not done:
+        raise ValueError("loader is empty: give a DataLoader or a list of batches")
+    return float(total) / done
