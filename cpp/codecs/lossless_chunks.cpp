@@ -2,11 +2,11 @@
 #include <array>
 #include <cstring>
 
+#include "base/scratch.hpp"
 #include "codecs/byte_plane.hpp"
 #include "codecs/code_length.hpp"
 #include "codecs/lossless_encoder.hpp"
 #include "codecs/lossless_rows.hpp"
-#include "codecs/scratch.hpp"
 
 namespace nncodec::lossless {
 namespace {

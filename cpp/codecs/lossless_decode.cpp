@@ -2,10 +2,10 @@
 #include <array>
 #include <cstring>
 
+#include "base/scratch.hpp"
 #include "codecs/byte_plane.hpp"
 #include "codecs/lossless.hpp"
 #include "codecs/lossless_rows.hpp"
-#include "codecs/scratch.hpp"
 
 namespace nncodec::lossless {
 namespace {

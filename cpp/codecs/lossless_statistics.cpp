@@ -3,9 +3,9 @@
 #include <unordered_map>
 #include <utility>
 
+#include "base/scratch.hpp"
 #include "codecs/lossless_encoder.hpp"
 #include "codecs/lossless_rows.hpp"
-#include "codecs/scratch.hpp"
 
 #if defined(__x86_64__)
 #include <emmintrin.h>

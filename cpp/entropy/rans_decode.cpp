@@ -7,31 +7,34 @@
 namespace nncodec::rans {
 namespace {
 
-SmallTable make_small_table(const AliasTable& table) noexcept {
-    SmallTable small{};
-    for (std::size_t b = 0; b < 64; ++b) {
-        small.bucket[b] = static_cast<std::uint16_t>(table.cut[b] << 8 | table.alias[b]);
-        small.shift[b] = table.shift[b];
-        small.frequency[b] = static_cast<std::uint16_t>(table.frequency[b]);
-        small.symbol[b] = table.symbol[b];
-    }
-    return small;
-}
-
 struct Found {
     std::uint32_t frequency;
     std::uint32_t place;
     std::uint8_t symbol;
 };
 
-// prob_bits 12: one look-up.
-struct SlotLookup {
+// prob_bits 12, the slots written out for scalar code.
+struct PlainLookup {
+    SlotTables::Plain slots;
+
+    static constexpr unsigned prob_bits() noexcept { return 12; }
+    PlainLookup from(std::size_t table) const noexcept {
+        return {{slots.entries + (table << 12), slots.symbols + (table << 12)}};
+    }
+    Found find(std::size_t table, std::uint32_t slot) const noexcept {
+        const std::size_t at = (table << 12) + slot;
+        return {slots.entries[at].frequency, slots.entries[at].place, slots.symbols[at]};
+    }
+};
+
+// prob_bits 12, the slots written out for gathers.
+struct PackedLookup {
     const std::uint32_t* slots;
 
-    explicit SlotLookup(const DecodeTables& tables) noexcept : slots(tables.slots.data()) {}
     static constexpr unsigned prob_bits() noexcept { return 12; }
+    PackedLookup from(std::size_t table) const noexcept { return {slots + (table << 12)}; }
     Found find(std::size_t table, std::uint32_t slot) const noexcept {
-        const std::uint32_t entry = slots[(table << 12) | slot];
+        const std::uint32_t entry = slots[(table << 12) + slot];
         return {(entry >> 20) + 1, (entry >> 8) & 0xFFF, static_cast<std::uint8_t>(entry)};
     }
 };
@@ -45,6 +48,11 @@ struct BucketLookup {
     explicit BucketLookup(const DecodeTables& all) noexcept
         : tables(all.alias.data()), bits(all.prob_bits), width_bits(all.prob_bits - all.bucket_bits) {}
     unsigned prob_bits() const noexcept { return bits; }
+    BucketLookup from(std::size_t table) const noexcept {
+        BucketLookup result = *this;
+        result.tables += table;
+        return result;
+    }
     Found find(std::size_t table, std::uint32_t slot) const noexcept {
         const AliasTable& alias = tables[table];
         const std::uint32_t bucket = slot >> width_bits;
@@ -56,16 +64,76 @@ struct BucketLookup {
     }
 };
 
-// state < kLowest ? refilled : state, without a branch: it would be mispredicted about once in five symbols,
-// and compilers think that they know better.
-inline std::uint32_t if_below_lowest(std::uint32_t state, std::uint32_t refilled) noexcept {
+// If `state` fell below 2^16, it takes word number `word` of `words` and the number goes up. Without a
+// branch: it would be mispredicted about once in five symbols, and compilers think that they know better.
+inline void refill(std::uint32_t& state, const std::uint8_t* words, std::size_t& word) noexcept {
+    const std::uint32_t refilled = (state << 16) | load_le<std::uint16_t>(words + 2 * word);
 #if defined(__x86_64__)
-    std::uint32_t result = state;
-    __asm__("cmpl $0x10000, %0\n\tcmovb %1, %0" : "+r"(result) : "r"(refilled) : "cc");
-    return result;
+    __asm__("cmpl $0x10000, %0\n\tcmovb %2, %0\n\tadc $0, %1"
+            : "+r"(state), "+r"(word)
+            : "r"(refilled)
+            : "cc");
 #else
-    return state ^ ((state ^ refilled) & (0 - std::uint32_t{state < kLowest}));
+    const bool below = state < kLowest;
+    state ^= (state ^ refilled) & (0 - std::uint32_t{below});
+    word += below;
 #endif
+}
+
+// Decodes one row of `count` symbols from progress.column on, as long as each symbol of a step can have its
+// word, and one is left to be looked at in vain: so nothing needs to be checked, and no branch depends on the
+// data. A function of its own, so that the loop has the registers for itself.
+template <bool has_columns, typename Lookup>
+[[gnu::noinline]] void decode_steps(const Lookup lookup, const std::uint8_t* column_context, unsigned lanes,
+                                    std::size_t count, DecodeProgress& progress) noexcept {
+    const unsigned bits = lookup.prob_bits();
+    const std::uint32_t mask = (1U << bits) - 1;
+    const std::uint8_t* words = progress.words;
+    std::uint8_t* const out = progress.out - progress.column;
+    while (progress.column < count) {
+        const std::size_t now = std::min<std::size_t>(lanes, count - progress.column);
+        if (static_cast<std::size_t>(progress.end - words) < 2 * now + 2) break;
+        const std::uint8_t* const contexts = has_columns ? column_context + progress.column : nullptr;
+        std::uint8_t* const to = out + progress.column;
+        std::size_t word = 0;
+        const auto decode = [&](std::size_t lane) {
+            std::uint32_t state = progress.states[lane];
+            const Found found = lookup.find(has_columns ? contexts[lane] : 0, state & mask);
+            state = found.frequency * (state >> bits) + found.place;
+            refill(state, words, word);
+            progress.states[lane] = state;
+            to[lane] = found.symbol;
+        };
+        std::size_t lane = 0;
+        for (; lane + 8 <= now; lane += 8) {
+#pragma GCC unroll 8
+            for (std::size_t i = 0; i < 8; ++i) decode(lane + i);
+        }
+        for (; lane < now; ++lane) decode(lane);
+        words += 2 * word;
+        progress.column += now;
+    }
+    progress.words = words;
+    progress.out = out + progress.column;
+}
+
+// The same where words may run out. Returns whether they sufficed.
+template <bool has_columns, typename Lookup>
+bool decode_last_steps(const Lookup lookup, const std::uint8_t* column_context, unsigned lanes,
+                       std::size_t count, DecodeProgress& progress) noexcept {
+    const unsigned bits = lookup.prob_bits();
+    const std::uint32_t mask = (1U << bits) - 1;
+    for (; progress.column < count; ++progress.column) {
+        std::uint32_t& state = progress.states[progress.column & (lanes - 1)];
+        const Found found = lookup.find(has_columns ? column_context[progress.column] : 0, state & mask);
+        state = found.frequency * (state >> bits) + found.place;
+        *progress.out++ = found.symbol;
+        if (state >= kLowest) continue;
+        if (progress.end - progress.words < 2) return false;
+        state = (state << 16) | load_le<std::uint16_t>(progress.words);
+        progress.words += 2;
+    }
+    return true;
 }
 
 // Takes `progress` to the end of the symbols, with the help of `row_kernel` unless that is null. Returns
@@ -73,89 +141,25 @@ inline std::uint32_t if_below_lowest(std::uint32_t state, std::uint32_t refilled
 template <bool has_columns, typename Lookup>
 bool decode_rest(const Lookup lookup, const Layout& layout, unsigned lanes, const DecodeTask& task,
                  DecodeRow row_kernel, DecodeProgress& progress) noexcept {
-    const unsigned bits = lookup.prob_bits();
-    const std::uint32_t mask = (1U << bits) - 1;
-    const std::uint8_t* const column_context = layout.column_context.data();
+    const std::uint8_t* const across = layout.column_context.data();
     const std::size_t rows = (layout.n + layout.columns - 1) / layout.columns;
-    const std::uint8_t* const end = progress.end;
-
     for (; progress.row < rows; ++progress.row, progress.column = 0) {
-        const std::size_t first = progress.row * layout.columns;
-        const std::size_t count = std::min(layout.columns, layout.n - first);
-        const std::size_t row_table = layout.row_context.empty() ? 0 : layout.row_context[progress.row];
-        if (row_kernel != nullptr && count >= lanes) row_kernel(task, row_table, count, progress);
-        const std::uint8_t* words = progress.words;
-        std::size_t column = progress.column;
-        std::uint8_t* const out = progress.out - column;
-        while (column < count) {
-            const std::size_t now = std::min<std::size_t>(lanes, count - column);
-            const auto table_of = [&, column](std::size_t lane) {
-                return row_table + (has_columns ? column_context[column + lane] : 0);
-            };
-            // As long as each symbol of a step can have its word, and one is left to be looked at in vain,
-            // nothing needs to be checked; and no branch depends on the data.
-            if (static_cast<std::size_t>(end - words) >= 2 * now + 2) {
-                std::uint32_t* const states = progress.states;
-#pragma GCC unroll 4
-                for (std::size_t lane = 0; lane < now; ++lane) {
-                    const std::uint32_t before = states[lane];
-                    const Found found = lookup.find(table_of(lane), before & mask);
-                    const std::uint32_t state = found.frequency * (before >> bits) + found.place;
-                    const std::uint32_t refilled = (state << 16) | load_le<std::uint16_t>(words);
-                    states[lane] = if_below_lowest(state, refilled);
-                    words += state < kLowest ? 2 : 0;
-                    out[column + lane] = found.symbol;
-                }
-            } else {
-                for (std::size_t lane = 0; lane < now; ++lane) {
-                    std::uint32_t& state = progress.states[lane];
-                    const Found found = lookup.find(table_of(lane), state & mask);
-                    state = found.frequency * (state >> bits) + found.place;
-                    out[column + lane] = found.symbol;
-                    if (state >= kLowest) continue;
-                    if (end - words < 2) return false;
-                    state = (state << 16) | load_le<std::uint16_t>(words);
-                    words += 2;
-                }
-            }
-            column += now;
-        }
-        progress.out = out + count;
-        progress.words = words;
+        const std::size_t count = std::min(layout.columns, layout.n - progress.row * layout.columns);
+        const std::size_t table = layout.row_context.empty() ? 0 : layout.row_context[progress.row];
+        if (row_kernel != nullptr && count >= lanes) row_kernel(task, table, count, progress);
+        decode_steps<has_columns>(lookup.from(table), across, lanes, count, progress);
+        if (!decode_last_steps<has_columns>(lookup.from(table), across, lanes, count, progress)) return false;
     }
     return true;
 }
 
 }  // namespace
 
-Decoder::Decoder(std::span<const Frequencies> tables) {
-    check_tables(tables);
-    const auto made = std::make_shared<DecodeTables>();
-    made->n_tables = tables.size();
-    made->prob_bits = tables.front().prob_bits;
-    made->bucket_bits = bucket_bits_for(tables);
-    made->alias.reserve(tables.size());
-    for (const Frequencies& table : tables) made->alias.push_back(make_alias_table(table, made->bucket_bits));
-    if (made->prob_bits == 12) {
-        const BucketLookup lookup(*made);
-        made->slots.reserve(tables.size() << 12);
-        for (std::size_t t = 0; t < tables.size(); ++t) {
-            for (std::uint32_t slot = 0; slot < 1U << 12; ++slot) {
-                const Found found = lookup.find(t, slot);
-                made->slots.push_back((found.frequency - 1) << 20 | found.place << 8 | found.symbol);
-            }
-        }
-        if (made->bucket_bits <= 6) {
-            made->small.reserve(tables.size());
-            for (const AliasTable& table : made->alias) made->small.push_back(make_small_table(table));
-        }
-        made->alias = {};
-    }
-    tables_ = made;
-}
+Decoder::Decoder(std::span<const Frequencies> tables)
+    : tables_(std::make_shared<const DecodeTables>(tables)) {}
 
 std::size_t Decoder::n_tables() const noexcept {
-    return tables_->n_tables;
+    return tables_->alias.size();
 }
 
 void Decoder::decode(ByteView stream, const Layout& layout, unsigned lanes,
@@ -172,32 +176,39 @@ void Decoder::decode(ByteView stream, const Layout& layout, unsigned lanes,
         progress.states[lane] = load_le<std::uint32_t>(stream.data() + 4 * lane);
         if (progress.states[lane] < kLowest) throw DecodeError("rANS lane state is below 2^16");
     }
-    const DecodeTask task{tables_->slots.data(),
-                          tables_->small.empty() ? nullptr : tables_->small.data(),
-                          tables_->bucket_bits,
-                          lanes,
-                          layout.n,
-                          layout.columns,
-                          layout.row_context.data(),
-                          layout.column_context.data()};
+    const DecodeTables& tables = *tables_;
+    const bool registers = !tables.small.empty() && layout.column_context.empty();
+    DecodeTask task{nullptr,
+                    registers ? tables.small.data() : nullptr,
+                    tables.bucket_bits,
+                    lanes,
+                    layout.n,
+                    layout.columns,
+                    layout.row_context.data(),
+                    layout.column_context.data()};
     DecodeRow row_kernel = nullptr;
+    // Writing slots out takes about as long as decoding so many symbols without.
+    const bool many = tables.prob_bits == 12 && layout.n >= tables.alias.size() << 11;
+    bool done = false;
 #if defined(__x86_64__)
-    if (tables_->prob_bits == 12 && lanes >= 16) {
+    if (tables.prob_bits == 12 && lanes >= 16) {
         const Isa isa = active_isa();
+        if ((isa == Isa::avx512 && !registers) || isa == Isa::avx2) task.slots = tables.slots.packed();
         if (isa == Isa::avx512) decode_avx512(task, progress);
         if (isa == Isa::avx2) row_kernel = decode_row_avx2;
+        done = isa == Isa::avx512;
     }
 #elif defined(__aarch64__)
-    if (active_isa() == Isa::neon && lanes >= 16 && task.small != nullptr && layout.column_context.empty()) {
-        row_kernel = decode_row_neon;
-    }
+    if (active_isa() == Isa::neon && lanes >= 16 && registers) row_kernel = decode_row_neon;
 #endif
     const auto rest = [&](const auto lookup) {
         return layout.column_context.empty()
                    ? decode_rest<false>(lookup, layout, lanes, task, row_kernel, progress)
                    : decode_rest<true>(lookup, layout, lanes, task, row_kernel, progress);
     };
-    const bool whole = tables_->prob_bits == 12 ? rest(SlotLookup(*tables_)) : rest(BucketLookup(*tables_));
+    const bool whole = task.slots != nullptr ? rest(PackedLookup{task.slots})
+                       : many && !done       ? rest(PlainLookup{tables.slots.plain()})
+                                             : rest(BucketLookup(tables));
     if (!whole) throw DecodeError("rANS stream ends before its symbols");
     if (progress.words != progress.end) throw DecodeError("rANS stream goes on after its last symbol");
     for (unsigned lane = 0; lane < lanes; ++lane) {

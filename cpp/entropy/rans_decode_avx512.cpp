@@ -2,6 +2,7 @@
 #if defined(__AVX512VBMI2__)
 #if !defined(__clang__)
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"  // GCC 12 sees its own _mm512_undefined_* that way
+#pragma GCC diagnostic ignored "-Wuninitialized"
 #endif
 #include <immintrin.h>
 
@@ -17,6 +18,14 @@ inline __mmask16 active(std::size_t count, int vector) noexcept {
     const std::size_t first = static_cast<std::size_t>(vector) * kVector;
     if (count <= first) return 0;
     return static_cast<__mmask16>(count - first >= kVector ? 0xFFFF : (1U << (count - first)) - 1);
+}
+
+// The same for 32 lanes of 16 bits.
+inline __mmask32 first_lanes(std::size_t count, int group) noexcept {
+    const std::size_t first = static_cast<std::size_t>(group) * 32;
+    if (count <= first) return 0;
+    return static_cast<__mmask32>(count - first >= 32 ? ~std::uint64_t{0}
+                                                      : (std::uint64_t{1} << (count - first)) - 1);
 }
 
 // Lanes that fell below 2^16 take the next words in ascending order. Reads 32 bytes.
@@ -67,72 +76,95 @@ struct RegisterTable {
     }
 };
 
-// One table per row. Two vectors of states share one vector of 16-bit elements: lane i of the first vector
-// lies in element 2i, lane i of the second in element 2i + 1, so that going from one to the other takes no
-// permutation.
-template <int kVectors, int kBucketBits>
-void decode_rows(const DecodeTask& task, DecodeProgress& progress) noexcept {
-    constexpr std::size_t kLanes = kVectors * kVector;
-    constexpr int kPairs = (kVectors + 1) / 2;
-    constexpr std::size_t kMargin = 2 * kLanes + 64;  // the words of a step, and what refill reads too far
-    alignas(64) std::uint8_t order[64];
-    for (int lane = 0; lane < 64; ++lane) {
-        const int vector = lane / kVector;
-        const int element = 2 * (lane % kVector) + vector % 2;
-        order[lane] = static_cast<std::uint8_t>(64 * (vector / 2) + 2 * element);
-    }
-    const __m512i order_of_bytes = _mm512_load_si512(order);
-    const __m512i low_half = _mm512_set1_epi32(0xFFFF);
+// 32 lanes: the low and the high 16 bits of their states, so that all work is on 16-bit elements, twice as
+// many as states in a register, and words enter without being widened.
+struct Lanes {
+    __m512i low, high;
 
-    __m512i state[4];
-    for (int v = 0; v < kVectors; ++v) state[v] = _mm512_load_si512(progress.states + v * kVector);
+    static Lanes load(const std::uint32_t* states, __mmask16 second) noexcept {
+        const __m512i a = _mm512_load_si512(states);
+        const __m512i b = _mm512_maskz_load_epi32(second, states + kVector);
+        return {join(_mm512_cvtepi32_epi16(a), _mm512_cvtepi32_epi16(b)),
+                join(_mm512_cvtepi32_epi16(_mm512_srli_epi32(a, 16)),
+                     _mm512_cvtepi32_epi16(_mm512_srli_epi32(b, 16)))};
+    }
+    void store(std::uint32_t* states, __mmask16 second) const noexcept {
+        _mm512_store_si512(states, widen(_mm512_castsi512_si256(low), _mm512_castsi512_si256(high)));
+        _mm512_mask_store_epi32(states + kVector, second,
+                                widen(_mm512_extracti64x4_epi64(low, 1), _mm512_extracti64x4_epi64(high, 1)));
+    }
+
+    // Decodes a symbol of this frequency and place in each of `lanes`: the state becomes frequency *
+    // (state >> 12) + place. Returns the lanes that fell below 2^16.
+    __mmask32 advance(__mmask32 lanes, __m512i frequency, __m512i place) noexcept {
+        const __m512i upper = _mm512_shldi_epi16(high, low, 4);  // bits 12 .. 27
+        const __m512i sum = _mm512_add_epi16(_mm512_mullo_epi16(frequency, upper), place);
+        const __m512i top = _mm512_add_epi16(_mm512_mulhi_epu16(frequency, upper),
+                                             _mm512_mullo_epi16(frequency, _mm512_srli_epi16(high, 12)));
+        const __mmask32 carry = _mm512_cmplt_epu16_mask(sum, place);
+        const __mmask32 zero = _mm512_mask_testn_epi16_mask(lanes, top, top);
+        low = _mm512_mask_mov_epi16(low, lanes, sum);
+        high = _mm512_mask_mov_epi16(high, lanes, top);
+        high = _mm512_mask_sub_epi16(high, carry & lanes, high, _mm512_set1_epi16(-1));
+        return _kandn_mask32(carry, zero);
+    }
+
+    // Lanes below 2^16 take the next words in ascending order. Reads 64 bytes.
+    void refill(__mmask32 below, const std::uint8_t*& words) noexcept {
+        high = _mm512_mask_mov_epi16(high, below, low);
+        low = _mm512_mask_expand_epi16(low, below, _mm512_loadu_si512(words));
+        words += 2 * static_cast<unsigned>(__builtin_popcount(below));
+    }
+
+  private:
+    static __m512i join(__m256i a, __m256i b) noexcept {
+        return _mm512_inserti64x4(_mm512_castsi256_si512(a), b, 1);
+    }
+    static __m512i widen(__m256i low16, __m256i high16) noexcept {
+        return _mm512_or_si512(_mm512_cvtepu16_epi32(low16),
+                               _mm512_slli_epi32(_mm512_cvtepu16_epi32(high16), 16));
+    }
+};
+
+// One table per row.
+template <int kLanes, int kBucketBits>
+void decode_rows(const DecodeTask& task, DecodeProgress& progress) noexcept {
+    constexpr int kGroups = kLanes == 64 ? 2 : 1;
+    constexpr __mmask16 kSecond = kLanes == 16 ? 0 : 0xFFFF;  // of a group's two vectors of states
+    constexpr __mmask32 kAll = kLanes == 16 ? 0xFFFF : 0xFFFFFFFF;
+    constexpr std::size_t kMargin = 2 * kLanes + 64;  // the words of a step, and what refill reads too far
+    const __m512i quarters = _mm512_setr_epi64(0, 2, 4, 6, 1, 3, 5, 7);
+
+    Lanes state[kGroups];
+    for (int g = 0; g < kGroups; ++g) state[g] = Lanes::load(progress.states + 32 * g, kSecond);
     const std::uint8_t* words = progress.words;
     const std::uint8_t* const end = progress.end;
     std::uint8_t* out = progress.out;
     RegisterTable<kBucketBits> table;
 
+    // No count: of all lanes.
     const auto step = [&](auto... count) {
         constexpr bool kPartial = sizeof...(count) != 0;
-        __m512i symbols[2];
-        __m512i next[4];
-        for (int pair = 0; pair < kPairs; ++pair) {
-            const __m512i first = state[2 * pair];
-            __m512i low16 = first;
-            if constexpr (kVectors > 1) {
-                low16 = _mm512_mask_mov_epi16(first, 0xAAAAAAAA, _mm512_slli_epi32(state[2 * pair + 1], 16));
-            }
-            const auto found = table.find(low16);
-            symbols[pair] = found.symbol;
-            next[2 * pair] = _mm512_add_epi32(
-                _mm512_mullo_epi32(_mm512_and_si512(found.frequency, low_half), _mm512_srli_epi32(first, 12)),
-                _mm512_and_si512(found.place, low_half));
-            if constexpr (kVectors > 1) {
-                next[2 * pair + 1] =
-                    _mm512_add_epi32(_mm512_mullo_epi32(_mm512_srli_epi32(found.frequency, 16),
-                                                        _mm512_srli_epi32(state[2 * pair + 1], 12)),
-                                     _mm512_srli_epi32(found.place, 16));
-            }
+        __m512i symbols[kGroups];
+        __mmask32 below[kGroups];
+        for (int g = 0; g < kGroups; ++g) {
+            const auto found = table.find(state[g].low);
+            symbols[g] = found.symbol;
+            const __mmask32 lanes = kPartial ? first_lanes((std::size_t{0} + ... + count), g) : kAll;
+            below[g] = state[g].advance(lanes, found.frequency, found.place);
         }
-        for (int v = 0; v < kVectors; ++v) {
-            if constexpr (kPartial) {
-                const __mmask16 mask = active((count + ...), v);
-                state[v] = refill(_mm512_mask_mov_epi32(state[v], mask, next[v]), mask, words);
-            } else {
-                state[v] = refill(next[v], 0xFFFF, words);
-            }
-        }
-        const __m512i bytes = kPairs == 1
-                                  ? _mm512_permutexvar_epi8(order_of_bytes, symbols[0])
-                                  : _mm512_permutex2var_epi8(symbols[0], order_of_bytes, symbols[kPairs - 1]);
+        for (int g = 0; g < kGroups; ++g) state[g].refill(below[g], words);
+        const __m512i bytes =
+            _mm512_permutexvar_epi64(quarters, _mm512_packus_epi16(symbols[0], symbols[kGroups - 1]));
         if constexpr (kPartial) {
             _mm512_mask_storeu_epi8(out, (std::uint64_t{1} << (count + ...)) - 1, bytes);
             out += (count + ...);
         } else {
-            if constexpr (kVectors == 4) _mm512_storeu_si512(out, bytes);
-            if constexpr (kVectors == 2) {
+            if constexpr (kLanes == 64) _mm512_storeu_si512(out, bytes);
+            if constexpr (kLanes == 32) {
                 _mm256_storeu_si256(reinterpret_cast<__m256i*>(out), _mm512_castsi512_si256(bytes));
             }
-            if constexpr (kVectors == 1) {
+            if constexpr (kLanes == 16) {
                 _mm_storeu_si128(reinterpret_cast<__m128i*>(out), _mm512_castsi512_si128(bytes));
             }
             out += kLanes;
@@ -152,7 +184,7 @@ void decode_rows(const DecodeTask& task, DecodeProgress& progress) noexcept {
         if (column < count) step(count - column);
     }
 
-    for (int v = 0; v < kVectors; ++v) _mm512_store_si512(progress.states + v * kVector, state[v]);
+    for (int g = 0; g < kGroups; ++g) state[g].store(progress.states + 32 * g, kSecond);
     progress.words = words;
     progress.out = out;
     progress.row = row;
@@ -222,8 +254,8 @@ template <int kVectors>
 void decode_lanes(const DecodeTask& task, DecodeProgress& progress) noexcept {
     if (task.small == nullptr || task.column_context != nullptr)
         return decode_gather<kVectors>(task, progress);
-    if (task.bucket_bits == 5) return decode_rows<kVectors, 5>(task, progress);
-    decode_rows<kVectors, 6>(task, progress);
+    if (task.bucket_bits == 5) return decode_rows<kVectors * kVector, 5>(task, progress);
+    decode_rows<kVectors * kVector, 6>(task, progress);
 }
 
 }  // namespace

@@ -1,39 +1,37 @@
 #include <algorithm>
+#include <bit>
 #include <memory>
 #include <string>
 
 #include "base/dispatch.hpp"
+#include "base/scratch.hpp"
 #include "entropy/rans_kernels.hpp"
 
 namespace nncodec::rans {
 namespace {
 
-inline std::uint64_t multiply_high(std::uint64_t a, std::uint64_t b) noexcept {
-    __extension__ using Wide = unsigned __int128;
-    return static_cast<std::uint64_t>((static_cast<Wide>(a) * b) >> 64);
+// With P = prob_bits and f <= 2^P, floor(x * ceil(2^(32+P) / f) / 2^(32+P)) == floor(x / f) for x < f *
+// 2^(32-P), which holds where encode_symbol divides: rounding up adds less than x / 2^(32+P) <= f / 2^(2P) <=
+// 1 / f to the quotient. Nor does the product reach 2^64.
+inline EncodeEntry make_entry(std::uint32_t frequency, std::uint32_t start, unsigned prob_bits) noexcept {
+    const std::uint64_t one = std::uint64_t{1} << (32 + prob_bits);
+    return {(one + frequency - 1) / frequency, frequency, start};
 }
 
-// floor(x * ceil(2^64 / f) / 2^64) == floor(x / f) for x < 2^32 and 2 <= f <= 2^16: the rounding adds less
-// than x * f / 2^64 < 2^-16 <= 1 / f to the quotient. For f = 1 the reciprocal does not fit; encode_symbol
-// knows.
-inline EncodeEntry make_entry(std::uint32_t frequency, std::uint32_t start) noexcept {
-    const std::uint64_t reciprocal = frequency < 2 ? 0 : UINT64_MAX / frequency + 1;
-    return {reciprocal, frequency, start};
-}
-
-// Pushes one symbol on `state`.
-inline std::uint32_t encode_symbol(std::uint32_t state, const EncodeEntry& entry, const std::uint16_t* slots,
-                                   unsigned prob_bits, std::uint16_t*& words) noexcept {
-    // Above this limit the new state would not fit 32 bits. It is 2^32 for the only symbol of a table.
-    const std::uint64_t limit = std::uint64_t{entry.frequency} << (32 - prob_bits);
-    const bool full = state >= limit;
-    *words = static_cast<std::uint16_t>(state);
-    words += full;
+// state = full ? state >> 16 : state, and one word more if full, where full says that the new state would not
+// fit 32 bits: `top` (state's highest prob_bits bits) >= frequency. Without a branch, as in decoding.
+inline void make_room(std::uint32_t& state, std::uint32_t top, std::uint32_t frequency,
+                      std::ptrdiff_t& word) noexcept {
+#if defined(__x86_64__)
+    __asm__("cmpl %3, %2\n\tcmovae %4, %0\n\tadc $-1, %1"
+            : "+r"(state), "+r"(word)
+            : "r"(top), "r"(frequency), "r"(state >> 16)
+            : "cc");
+#else
+    const bool full = top >= frequency;
     state = full ? state >> 16 : state;
-    const auto quotient =
-        entry.reciprocal == 0 ? state : static_cast<std::uint32_t>(multiply_high(state, entry.reciprocal));
-    const std::uint32_t place = state - quotient * entry.frequency;
-    return (quotient << prob_bits) + slots[entry.start + place];
+    word -= full;
+#endif
 }
 
 [[noreturn]] void refuse(std::uint8_t symbol, std::size_t table) {
@@ -41,14 +39,73 @@ inline std::uint32_t encode_symbol(std::uint32_t state, const EncodeEntry& entry
                         std::to_string(table));
 }
 
+// Coding of one row.
+struct RowEncoder {
+    const EncodeEntry* entries;
+    const std::uint16_t* slots;
+    unsigned prob_bits;
+    std::size_t row_table;
+    const std::uint8_t* symbols;
+    const std::uint8_t* column_context;  // null: 0 everywhere
+
+    RowEncoder(const EncodeTables& tables, const EncodeTask& task, std::size_t row) noexcept
+        : entries(tables.entries.data()),
+          slots(tables.slots.data()),
+          prob_bits(tables.prob_bits),
+          row_table(task.row_context == nullptr ? 0 : task.row_context[row]),
+          symbols(task.symbols + row * task.columns),
+          column_context(task.column_context) {}
+
+    // Pushes the symbols of the columns first .. end - 1, which lie in one step, from the last to the first.
+    void encode(std::size_t first, std::size_t end, std::size_t lanes, EncodeProgress& progress) const {
+        column_context == nullptr ? encode_step<false>(first, end, lanes, progress)
+                                  : encode_step<true>(first, end, lanes, progress);
+    }
+
+  private:
+    template <bool kColumns>
+    [[gnu::noinline]] void encode_step(std::size_t first, std::size_t end, std::size_t lanes,
+                                       EncodeProgress& progress) const {
+        const EncodeEntry* const row_entries = entries + (row_table << 8);
+        const std::uint16_t* const row_slots = slots + (row_table << prob_bits);
+        const std::uint8_t* const from = symbols + first;
+        std::uint32_t* const states = progress.states + (first & (lanes - 1));
+        std::uint16_t* const words = progress.words - 1;
+        std::ptrdiff_t word = 0;
+        const auto push = [&](std::size_t i) {
+            const std::size_t column_table = kColumns ? column_context[first + i] : 0;
+            const EncodeEntry& entry = row_entries[(column_table << 8) + from[i]];
+            if (entry.frequency == 0) [[unlikely]]
+                refuse(from[i], row_table + column_table);
+            std::uint32_t state = states[i];
+            words[word] = static_cast<std::uint16_t>(state);
+            make_room(state, state >> (32 - prob_bits), entry.frequency, word);
+            const auto quotient = static_cast<std::uint32_t>((state * entry.reciprocal) >> (32 + prob_bits));
+            const std::uint32_t place = state - quotient * entry.frequency;
+            states[i] =
+                (quotient << prob_bits) + row_slots[(column_table << prob_bits) + entry.start + place];
+        };
+        std::size_t left = end - first;
+        for (; left % 8 != 0; --left) push(left - 1);
+        for (; left != 0; left -= 8) {
+#pragma GCC unroll 8
+            for (std::size_t i = 1; i <= 8; ++i) push(left - i);
+        }
+        progress.words += word;
+    }
+};
+
 std::uint8_t greatest(std::span<const std::uint8_t> contexts) noexcept {
     return contexts.empty() ? std::uint8_t{0} : *std::max_element(contexts.begin(), contexts.end());
 }
 
 void add_vectors(EncodeTables& tables) {
     tables.packed.reserve(tables.entries.size());
-    for (const EncodeEntry& entry : tables.entries)
+    tables.divisor.reserve(tables.entries.size());
+    for (const EncodeEntry& entry : tables.entries) {
         tables.packed.push_back(entry.start << 16 | entry.frequency);
+        tables.divisor.push_back(entry.frequency == 0 ? 0 : UINT32_MAX / entry.frequency);
+    }
     tables.vectors.resize(tables.n_tables);
     for (std::size_t t = 0; t < tables.n_tables; ++t) {
         EncodeVectors& table = tables.vectors[t];
@@ -68,47 +125,42 @@ void add_vectors(EncodeTables& tables) {
     }
 }
 
-void encode_scalar(const EncodeTables& tables, std::span<const std::uint8_t> symbols, const Layout& layout,
-                   unsigned lanes, EncodeProgress& progress) {
-    const unsigned bits = tables.prob_bits;
-    const std::size_t rows = (layout.n + layout.columns - 1) / layout.columns;
-    std::uint16_t* words = progress.words;
-    for (std::size_t row = rows; row-- > 0;) {
-        const std::uint8_t* const from = symbols.data() + row * layout.columns;
-        const std::size_t row_context = layout.row_context.empty() ? 0 : layout.row_context[row];
-        for (std::size_t column = std::min(layout.columns, layout.n - row * layout.columns); column-- > 0;) {
-            const std::size_t table =
-                row_context + (layout.column_context.empty() ? 0 : layout.column_context[column]);
-            const EncodeEntry& entry = tables.entries[256 * table + from[column]];
-            if (entry.frequency == 0) refuse(from[column], table);
-            std::uint32_t& state = progress.states[column & (lanes - 1)];
-            state = encode_symbol(state, entry, tables.slots.data() + (table << bits), bits, words);
+// All rows from the last to the first, with the help of AVX2 where that is asked for.
+void encode_rows(const EncodeTables& tables, const EncodeTask& task, [[maybe_unused]] bool avx2,
+                 EncodeProgress& progress) {
+    for (std::size_t row = (task.n + task.columns - 1) / task.columns; row-- > 0;) {
+        const RowEncoder encoder(tables, task, row);
+        std::size_t end = std::min(task.columns, task.n - row * task.columns);
+        while (end != 0) {
+#if defined(__x86_64__)
+            if (avx2 && end % task.lanes == 0) {
+                const EncodeProgress start = progress;
+                if (encode_steps_avx2(task, encoder.row_table, row * task.columns, end / task.lanes,
+                                      progress))
+                    break;
+                progress = start;  // the scalar kernel knows which symbol it was
+                avx2 = false;
+            }
+#endif
+            const std::size_t first = (end - 1) & ~(std::size_t{task.lanes} - 1);
+            encoder.encode(first, end, task.lanes, progress);
+            end = first;
         }
     }
-    progress.words = words;
 }
 
-// Whether a vector kernel of this machine did it all.
-bool encode_vectors([[maybe_unused]] const EncodeTables& tables,
-                    [[maybe_unused]] std::span<const std::uint8_t> symbols,
-                    [[maybe_unused]] const Layout& layout, [[maybe_unused]] unsigned lanes,
-                    [[maybe_unused]] EncodeProgress& progress) {
+void encode_symbols(const EncodeTables& tables, const EncodeTask& task, EncodeProgress& progress) {
+    bool avx2 = false;
 #if defined(__x86_64__)
-    if (tables.prob_bits != 12 || lanes < 16 || active_isa() != Isa::avx512) return false;
-    const EncodeProgress start = progress;
-    const EncodeTask task{tables.packed.data(),
-                          tables.slots.data(),
-                          tables.vectors.empty() ? nullptr : tables.vectors.data(),
-                          lanes,
-                          layout.n,
-                          layout.columns,
-                          symbols.data(),
-                          layout.row_context.data(),
-                          layout.column_context.data()};
-    if (encode_avx512(task, progress)) return true;
-    progress = start;  // the scalar kernel knows which symbol it was
+    if (tables.prob_bits == 12 && task.lanes >= 16) {
+        const Isa isa = active_isa();
+        avx2 = isa == Isa::avx2;
+        const EncodeProgress start = progress;
+        if (isa == Isa::avx512 && encode_avx512(task, progress)) return;
+        progress = start;  // as above
+    }
 #endif
-    return false;
+    encode_rows(tables, task, avx2, progress);
 }
 
 }  // namespace
@@ -150,7 +202,8 @@ Encoder::Encoder(std::span<const Frequencies> tables) {
         std::uint32_t sum = 0;
         for (unsigned rank = 0; rank < alias.ranks; ++rank) {
             start[rank] = sum;
-            made->entries[256 * t + alias.symbol[rank]] = make_entry(alias.frequency[rank], sum);
+            made->entries[256 * t + alias.symbol[rank]] =
+                make_entry(alias.frequency[rank], sum, made->prob_bits);
             sum += alias.frequency[rank];
         }
         std::uint16_t* const slots = made->slots.data() + size * t;
@@ -171,20 +224,35 @@ void Encoder::encode(std::span<const std::uint8_t> symbols, const Layout& layout
     check_layout(layout, lanes, tables_->n_tables);
     if (symbols.size() != layout.n)
         throw ArgumentError("the layout does not have as many symbols as were given");
-    const auto buffer = std::make_unique_for_overwrite<std::uint16_t[]>(layout.n + kEncodeSlack);
+    // Kept between calls: fresh memory would cost a page fault every two thousand symbols.
+    thread_local Scratch scratch;
+    const std::size_t room = layout.n + kEncodeSlack;
+    auto* const end = reinterpret_cast<std::uint16_t*>(scratch.get(2 * room).data()) + room;
     EncodeProgress progress;
-    progress.words = buffer.get();
+    progress.words = end;
     std::fill_n(progress.states, kMaxLanes, kLowest);
-    if (!encode_vectors(*tables_, symbols, layout, lanes, progress)) {
-        encode_scalar(*tables_, symbols, layout, lanes, progress);
-    }
+    const EncodeTask task{tables_->packed.data(),
+                          tables_->divisor.data(),
+                          tables_->slots.data(),
+                          tables_->vectors.empty() ? nullptr : tables_->vectors.data(),
+                          lanes,
+                          layout.n,
+                          layout.columns,
+                          symbols.data(),
+                          layout.row_context.data(),
+                          layout.column_context.data()};
+    encode_symbols(*tables_, task, progress);
 
-    const auto n_words = static_cast<std::size_t>(progress.words - buffer.get());
+    const auto n_words = static_cast<std::size_t>(end - progress.words);
     const std::size_t at = out.size();
     out.resize(at + 4 * lanes + 2 * n_words);
     for (unsigned lane = 0; lane < lanes; ++lane) store_le(out.data() + at + 4 * lane, progress.states[lane]);
     std::uint8_t* to = out.data() + at + 4 * lanes;
-    for (std::size_t i = n_words; i-- > 0; to += 2) store_le(to, buffer[i]);
+    if constexpr (std::endian::native == std::endian::little) {
+        std::copy_n(reinterpret_cast<const std::uint8_t*>(progress.words), 2 * n_words, to);
+    } else {
+        for (std::size_t i = 0; i < n_words; ++i) store_le(to + 2 * i, progress.words[i]);
+    }
 }
 
 }  // namespace nncodec::rans

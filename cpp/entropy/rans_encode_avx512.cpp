@@ -12,19 +12,11 @@ namespace {
 
 constexpr int kDown = _MM_FROUND_TO_ZERO | _MM_FROUND_NO_EXC;
 
-// Lanes run downwards through the registers, the last lane in the first element of the first register: so the
-// words of a step leave in the order in which a scalar encoder would push them.
-template <int kVectors>
-constexpr int lane_of(int vector, int element) noexcept {
-    return 16 * (kVectors - 1 - vector) + 15 - element;
-}
-
-// Elements of a register whose lanes are below `count`.
-template <int kVectors>
-__mmask16 active(std::size_t count, int vector) noexcept {
-    const auto end = static_cast<std::size_t>(16 * (kVectors - vector));
-    if (count >= end) return 0xFFFF;
-    return end - count >= 16 ? __mmask16{0} : static_cast<__mmask16>(0xFFFFU << (end - count));
+// Lanes 0 .. count-1 of a register whose first is lane 16 * vector.
+inline __mmask16 active(std::size_t count, int vector) noexcept {
+    const std::size_t first = static_cast<std::size_t>(vector) * 16;
+    if (count <= first) return 0;
+    return static_cast<__mmask16>(count - first >= 16 ? 0xFFFF : (1U << (count - first)) - 1);
 }
 
 // Coding parameters of a step's symbols.
@@ -42,7 +34,7 @@ class RowTable {
         alignas(64) std::uint8_t order[2][64] = {};
         for (int v = 0; v < kVectors; ++v) {
             for (int i = 0; i < 16; ++i) {
-                order[v / 2][4 * i + 2 * (v % 2)] = static_cast<std::uint8_t>(lane_of<kVectors>(v, i));
+                order[v / 2][4 * i + 2 * (v % 2)] = static_cast<std::uint8_t>(16 * v + i);
             }
         }
         for (int pair = 0; pair < 2; ++pair) order_[pair] = _mm512_load_si512(order[pair]);
@@ -77,7 +69,7 @@ class RowTable {
                     half == 0 ? _mm512_and_si512(frequency, low) : _mm512_srli_epi32(frequency, 16);
                 result.place[v] = _mm512_add_epi32(
                     base_, half == 0 ? _mm512_and_si512(start, low) : _mm512_srli_epi32(start, 16));
-                const __mmask16 lanes = active<kVectors>(count, v);
+                const __mmask16 lanes = active(count, v);
                 result.bad |=
                     _mm512_mask_testn_epi32_mask(lanes, result.frequency[v], result.frequency[v]) != 0;
             }
@@ -102,7 +94,7 @@ class AnyTable {
     Parameters find(const std::uint8_t* symbols, std::size_t count, std::size_t column) const noexcept {
         Parameters result;
         for (int v = 0; v < kVectors; ++v) {
-            const __mmask16 lanes = active<kVectors>(count, v);
+            const __mmask16 lanes = active(count, v);
             const __m512i symbol = load(symbols, lanes, v);
             __m512i table = row_;
             if (columns_ != nullptr) table = _mm512_add_epi32(table, load(columns_ + column, lanes, v));
@@ -116,14 +108,8 @@ class AnyTable {
     }
 
   private:
-    // The bytes of a register's lanes; 0 for those that are not active.
     static __m512i load(const std::uint8_t* bytes, __mmask16 lanes, int vector) noexcept {
-        // The active lanes are the lowest ones of the register, and lie in its last elements.
-        const auto upwards = static_cast<__mmask16>((1U << __builtin_popcount(lanes)) - 1);
-        const __m128i loaded = _mm_maskz_loadu_epi8(upwards, bytes + 16 * (kVectors - 1 - vector));
-        const __m128i turned =
-            _mm_shuffle_epi8(loaded, _mm_set_epi8(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15));
-        return _mm512_cvtepu8_epi32(turned);
+        return _mm512_cvtepu8_epi32(_mm_maskz_loadu_epi8(lanes, bytes + 16 * vector));
     }
 
     const std::uint32_t* packed_;
@@ -150,14 +136,15 @@ bool encode_rows(const EncodeTask& task, EncodeProgress& progress) noexcept {
             const std::size_t count = end - column;
             const Parameters p = tables.find(from + column, count, column);
             if (p.bad) return false;
-            for (int v = 0; v < kVectors; ++v) {
-                const __mmask16 lanes = active<kVectors>(count, v);
+            for (int v = kVectors; v-- > 0;) {
+                const __mmask16 lanes = active(count, v);
                 const __m512i f = p.frequency[v];
                 const __mmask16 full =
                     _mm512_mask_cmpge_epu32_mask(lanes, _mm512_srli_epi32(state[v], 20), f);
                 const __m256i pushed = _mm512_cvtepi32_epi16(_mm512_maskz_compress_epi32(full, state[v]));
-                _mm256_storeu_si256(reinterpret_cast<__m256i*>(words), pushed);
-                words += __builtin_popcount(full);
+                const int n = __builtin_popcount(full);
+                words -= n;
+                _mm256_mask_storeu_epi16(words, static_cast<__mmask16>((1U << n) - 1), pushed);
                 const __m512i x = _mm512_mask_srli_epi32(state[v], full, state[v], 16);
 
                 // The quotient is below 2^20. Rounded down twice at 24 bits it is right or one too small.
@@ -178,11 +165,7 @@ bool encode_rows(const EncodeTask& task, EncodeProgress& progress) noexcept {
         }
     }
 
-    for (int v = 0; v < kVectors; ++v) {
-        alignas(64) std::uint32_t lanes[16];
-        _mm512_store_si512(lanes, state[v]);
-        for (int i = 0; i < 16; ++i) progress.states[lane_of<kVectors>(v, i)] = lanes[i];
-    }
+    for (int v = 0; v < kVectors; ++v) _mm512_store_si512(progress.states + 16 * v, state[v]);
     progress.words = words;
     return true;
 }

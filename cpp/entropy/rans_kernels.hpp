@@ -4,6 +4,8 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <mutex>
+#include <span>
 #include <vector>
 
 #include "entropy/rans_alias.hpp"
@@ -14,7 +16,7 @@ inline constexpr std::uint32_t kLowest = 1U << 16;  // states lie in [kLowest, 2
 
 // How the state moves when a symbol is coded.
 struct EncodeEntry {
-    std::uint64_t reciprocal;  // 2^64 / frequency, rounded up
+    std::uint64_t reciprocal;  // 2^(32 + prob_bits) / frequency, rounded up
     std::uint32_t frequency;   // 0: cannot be coded
     std::uint32_t start;       // of its places among its table's slots
 };
@@ -31,6 +33,7 @@ struct EncodeTables {
     std::vector<std::uint16_t>
         slots;  // 2^prob_bits per table: the slot of each place; one more, for wide reads
     std::vector<std::uint32_t> packed;   // prob_bits 12: start << 16 | frequency, 256 per table
+    std::vector<std::uint32_t> divisor;  // prob_bits 12: (2^32 - 1) / frequency, 256 per table
     std::vector<EncodeVectors> vectors;  // prob_bits 12, if each table's used symbols span at most 64
     std::size_t n_tables = 0;
     unsigned prob_bits = kDefaultProbBits;
@@ -44,14 +47,48 @@ struct alignas(64) SmallTable {
     std::uint16_t symbol[64];
 };
 
+// A slot as scalar code reads it; its symbol lies apart.
+struct SlotEntry {
+    std::uint16_t frequency;
+    std::uint16_t place;
+};
+
+// The slots of all tables written out, 2^12 per table: worth it for long streams only, so built when a kernel
+// first asks.
+class SlotTables {
+  public:
+    // Caller ensures that `alias` outlives this and does not change.
+    SlotTables(const std::vector<AliasTable>& alias, unsigned bucket_bits)
+        : alias_(alias), bucket_bits_(bucket_bits) {}
+
+    // For gathers: (frequency - 1) << 20 | place << 8 | symbol.
+    const std::uint32_t* packed() const;
+
+    struct Plain {
+        const SlotEntry* entries;
+        const std::uint8_t* symbols;
+    };
+    Plain plain() const;
+
+  private:
+    const std::vector<AliasTable>& alias_;
+    unsigned bucket_bits_;
+    mutable std::once_flag packed_once_;
+    mutable std::once_flag plain_once_;
+    mutable std::vector<std::uint32_t> packed_;
+    mutable std::vector<SlotEntry> entries_;
+    mutable std::vector<std::uint8_t> symbols_;
+};
+
 struct DecodeTables {
-    std::vector<std::uint32_t>
-        slots;                      // prob_bits 12: of each slot, (frequency - 1) << 20 | place << 8 | symbol
-    std::vector<AliasTable> alias;  // other prob_bits
+    // Throws ArgumentError as Decoder's constructor does.
+    explicit DecodeTables(std::span<const Frequencies> tables);
+
+    unsigned prob_bits;
+    unsigned bucket_bits;
+    std::vector<AliasTable> alias;
     std::vector<SmallTable> small;  // prob_bits 12 and at most 64 buckets
-    std::size_t n_tables = 0;
-    unsigned prob_bits = kDefaultProbBits;
-    unsigned bucket_bits = 5;
+    SlotTables slots;               // prob_bits 12
 };
 
 // How far a decoder has come. A vector kernel goes on as long as it can read whole vectors; the scalar one
@@ -68,8 +105,8 @@ struct DecodeProgress {
 // Plain pointers for the vector kernels, whose files must not emit inline functions of the standard library:
 // the linker might take theirs for everybody. Null contexts are 0 everywhere. prob_bits is 12.
 struct DecodeTask {
-    const std::uint32_t* slots;
-    const SmallTable* small;  // null: some table has more than 64 buckets
+    const std::uint32_t* slots;  // SlotTables::packed(), where the kernel gathers
+    const SmallTable* small;     // null: some table has more than 64 buckets
     unsigned bucket_bits;
     unsigned lanes;
     std::size_t n;
@@ -80,6 +117,7 @@ struct DecodeTask {
 
 struct EncodeTask {
     const std::uint32_t* packed;
+    const std::uint32_t* divisor;
     const std::uint16_t* slots;
     const EncodeVectors* vectors;  // null: some table spans more than 64 symbols
     unsigned lanes;
@@ -90,7 +128,8 @@ struct EncodeTask {
     const std::uint8_t* column_context;
 };
 
-// Writes words in the order in which they arise, up to kEncodeSlack of them beyond the last one it counts.
+// An encoder goes backwards, and so do its words: each lies before the last one. Vector kernels write up to
+// kEncodeSlack words before the last one that they count.
 struct EncodeProgress {
     std::uint16_t* words = nullptr;
     alignas(64) std::uint32_t states[kMaxLanes];
@@ -99,6 +138,11 @@ inline constexpr std::size_t kEncodeSlack = 32;
 
 // Encodes everything; false if a symbol has frequency 0. Only 16, 32 or 64 lanes.
 bool encode_avx512(const EncodeTask& task, EncodeProgress& progress) noexcept;
+
+// The first `steps` steps of all lanes of the row that starts at symbol `first`, from the last to the first;
+// false if a symbol has frequency 0. Only 16, 32 or 64 lanes.
+bool encode_steps_avx2(const EncodeTask& task, std::size_t row_table, std::size_t first, std::size_t steps,
+                       EncodeProgress& progress) noexcept;
 
 // One row of `count` symbols from progress.column on, in whole steps only; the scalar kernel does the rest of
 // the row.
