@@ -1,4 +1,4 @@
-// The single door to pybind11: conversions, error translation, registration functions.
+// The single door to pybind11: conversions and error translation.
 //
 // A binding converts and checks its arguments, releases the GIL, calls one kernel, converts back. Nothing
 // else.
@@ -18,18 +18,6 @@ namespace nncodec::python {
 
 namespace py = pybind11;
 using namespace pybind11::literals;
-
-void register_base(py::module_& m);
-void register_entropy(py::module_& m);
-void register_quantize(py::module_& m);
-void register_rans_trellis(py::module_& m);
-void register_trellis(py::module_& m);
-void register_transform(py::module_& m);
-void register_transform_klt(py::module_& m);
-void register_transform_dct(py::module_& m);
-void register_codecs(py::module_& m);
-void register_lossless(py::module_& m);
-void register_codecs_uniform(py::module_& m);
 
 // A contiguous buffer (numpy array, bytes, memoryview, mmap) seen as its raw bytes; no copy. It holds the
 // exporter's buffer open for as long as it lives, so spans from it stay valid while the GIL is released.

@@ -4,6 +4,20 @@
 #include "python/convert.hpp"
 
 namespace nncodec::python {
+
+// One per file of this folder.
+void register_base(py::module_& m);
+void register_entropy(py::module_& m);
+void register_quantize(py::module_& m);
+void register_rans_trellis(py::module_& m);
+void register_trellis(py::module_& m);
+void register_transform(py::module_& m);
+void register_transform_klt(py::module_& m);
+void register_transform_dct(py::module_& m);
+void register_codecs(py::module_& m);
+void register_lossless(py::module_& m);
+void register_codecs_uniform(py::module_& m);
+
 namespace {
 
 void register_errors() {
