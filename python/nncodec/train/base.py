@@ -14,15 +14,15 @@ from dataclasses import dataclass, field, fields
 from glob import escape
 from os import PathLike
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
 
-from nncodec.api import load_file, save_file
-from nncodec.codecs import Codec
-from nncodec.selection import resolve_codec
 from nncodec.train.steps import device_of
+
+if TYPE_CHECKING:
+    from nncodec.codecs import Codec
 
 __all__ = ["History", "Loader", "Loss", "Method", "Result", "Run", "codec_mapping"]
 
@@ -163,6 +163,8 @@ class Method(ABC):
     def _save(self, run: Run, history: History) -> None:
         if self.checkpoint is None:
             return
+        from nncodec.api import save_file  # the engine is needed for files alone
+
         content = {
             "kind": _KIND,
             "version": _VERSION,
@@ -177,6 +179,8 @@ class Method(ABC):
     def _resume(self, run: Run) -> History:
         if self.checkpoint is None or not Path(self.checkpoint).exists():
             return []
+        from nncodec.api import load_file
+
         content = load_file(self.checkpoint, framework="pt")
         if not isinstance(content, Mapping) or content.get("kind") != _KIND:
             raise ValueError(f"checkpoint {self.checkpoint!s} is no training checkpoint")
@@ -201,7 +205,7 @@ class Method(ABC):
 
 def codec_mapping(choices: Mapping[str, str | Codec]) -> dict[str, str | Codec]:
     """A mapping for ``encode`` from exact names; all other tensors are lossless."""
-    return {escape(name): resolve_codec(codec) for name, codec in choices.items()} | {"*": "lossless"}
+    return {escape(name): codec for name, codec in choices.items()} | {"*": "lossless"}
 
 
 class _Reporter:

@@ -11,13 +11,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
-from nncodec.calibration import LayerMoments
-from nncodec.moments import Collector
+if TYPE_CHECKING:
+    from nncodec.calibration import LayerMoments
 
 __all__ = ["Factors", "Solved", "as_matrix", "factors", "likelihood", "solve"]
 
@@ -110,6 +110,8 @@ def factors(
     The model runs in evaluation mode and is left as it was; targets are not used. ``output`` as in
     :func:`nncodec.calibrate`; with ``bias``, layers that have one get the constant input.
     """
+    from nncodec.moments import Collector
+
     modules = dict(model.named_modules())
     with Collector(model, None, True, output, seed) as collector:
         for inputs, _ in batches:

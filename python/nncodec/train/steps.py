@@ -18,6 +18,7 @@ __all__ = [
     "device_of",
     "epoch",
     "evaluating",
+    "first_examples",
     "mean_loss",
     "moved",
     "sgd",
@@ -81,6 +82,23 @@ def evaluating(model: nn.Module) -> Iterator[None]:
     finally:
         for module, training in modes:
             module.training = training
+
+
+def first_examples(loader: Iterable[tuple[Any, Any]], count: int) -> Iterator[tuple[Any, Any]]:
+    """Batches from the start of the loader until there are so many examples."""
+    seen = 0
+    for inputs, targets in loader:
+        yield inputs, targets
+        seen += _examples(targets)
+        if seen >= count:
+            return
+
+
+def _examples(targets: Any) -> int:
+    """How many examples a batch has, whose targets are a tensor or several."""
+    while isinstance(targets, tuple | list | Mapping) and targets:
+        targets = next(iter(targets.values() if isinstance(targets, Mapping) else targets))
+    return len(targets) if isinstance(targets, Tensor) and targets.ndim else 1
 
 
 def mean_loss(

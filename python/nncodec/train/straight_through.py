@@ -1,0 +1,191 @@
+"""Clustering with straight-through gradients: the network always runs on its centroids while float weights are trained.
+
+What quantisation-aware training does with a grid (Bengio, Leonard, Courville 2013; Hubara et al. 2016), with a codebook
+per layer that follows the weights. Assignment may weigh the bits of an index (entropy-constrained vector quantisation:
+Chou, Lookabaugh, Gray 1989), for a codec pays the entropy and not the logarithm of the codebook's size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from nncodec.train.base import Loader, Loss, Method, Run, codec_mapping
+from nncodec.train.clusters import cells, cluster_count, lloyd, power_of_two, start
+from nncodec.train.steps import compressible, cosine, epoch, sgd
+
+if TYPE_CHECKING:
+    from nncodec.codecs import Codec
+
+__all__ = ["StraightThrough"]
+
+
+@dataclass(frozen=True)
+class StraightThrough(Method):
+    """Train float weights through their own quantisation.
+
+    Parameters
+    ----------
+    bits, clusters : int
+        One of them: 2^(bits - 1) + 1 clusters per layer, or so many.
+    epochs : int
+    lr, momentum, weight_decay : float
+        Of stochastic gradient descent; the rate falls to 0 along a cosine over all epochs.
+    entropy : float
+        What a bit of an index may cost in squared error, in units of the layer's variance; 0 takes the nearest
+        centroid. 0.01 to 0.1 makes small centroids popular and files smaller.
+    refresh : int
+        Centroids move to the means of their members, and popularities are counted, every so many steps.
+    values : {"float", "power_of_two"}
+    zero : bool
+        Whether one centroid is 0 and stays so.
+    layers : tuple of str
+        Glob patterns over names of weights.
+    """
+
+    bits: int | None = None
+    clusters: int | None = None
+    epochs: int = 6
+    lr: float = 0.02
+    momentum: float = 0.9
+    weight_decay: float = 0.0
+    entropy: float = 0.0
+    refresh: int = 200
+    values: Literal["float", "power_of_two"] = "float"
+    zero: bool = True
+    layers: tuple[str, ...] = ("*",)
+
+    def __post_init__(self) -> None:
+        cluster_count(self.bits, self.clusters)
+        if self.epochs < 1 or self.refresh < 1:
+            raise ValueError("epochs and refresh must be at least 1")
+        if not 0 <= self.entropy < float("inf"):
+            raise ValueError(f"entropy must be at least 0, got {self.entropy!r}")
+        if self.values not in ("float", "power_of_two"):
+            raise ValueError(f"values must be 'float' or 'power_of_two', got {self.values!r}")
+
+    def _begin(self, model: nn.Module, loader: Loader, loss: Loss) -> Run:
+        return _Training(self, model, loader, loss)
+
+
+class _Layer:
+    """Float weights, and the codebook that they are seen through."""
+
+    def __init__(self, weight: nn.Parameter, method: StraightThrough) -> None:
+        self.weight = weight
+        self.method = method
+        self.shadow = weight.detach().clone()
+        k = cluster_count(method.bits, method.clusters)
+        self.centroids = start(weight, k, method.zero)
+        self.centroids = lloyd(weight, self.centroids, self._movable())
+        self.thresholds = torch.zeros(0, device=weight.device)
+        self.of_cell = torch.zeros(1, device=weight.device)
+        self._recount(None)
+        self.refresh()
+
+    def _movable(self) -> Tensor:
+        return self.centroids != 0 if self.method.zero else torch.ones_like(self.centroids, dtype=torch.bool)
+
+    def quantised(self) -> Tensor:
+        """The centroid of each weight's cell."""
+        return self.of_cell[torch.bucketize(self.shadow, self.thresholds)].to(self.weight.dtype)
+
+    def refresh(self) -> None:
+        """Centroids to the means of their members, cells to what the popularity of these makes of them."""
+        cell = torch.bucketize(self.shadow, self.thresholds).reshape(-1)
+        cluster = self.cluster_of_cell[cell]
+        count = torch.bincount(cluster, minlength=len(self.centroids))
+        total = torch.zeros(len(count), dtype=torch.float64, device=count.device)
+        total.scatter_add_(0, cluster, self.shadow.reshape(-1).double())
+        mean = (total / count.clamp(min=1)).float()
+        self.centroids = torch.where(self._movable() & (count > 0), mean, self.centroids)
+        self._recount(count)
+
+    def _recount(self, count: Tensor | None) -> None:
+        order = self.centroids.argsort(stable=True)
+        self.centroids = self.centroids[order]
+        rates = torch.zeros(len(self.centroids), dtype=torch.float64)
+        if count is not None and self.method.entropy:
+            share = count[order].double().cpu() / count.sum().cpu()
+            variance = float(self.shadow.double().var(unbiased=False))
+            rates = -torch.log2(share) * (self.method.entropy * variance)  # infinite for the empty
+        thresholds, kept = cells(self.centroids.tolist(), rates.tolist())
+        device = self.weight.device
+        self.thresholds = torch.tensor(thresholds, dtype=torch.float32, device=device)
+        self.cluster_of_cell = torch.tensor(kept, device=device)
+        values = self.centroids[self.cluster_of_cell]
+        self.of_cell = power_of_two(values) if self.method.values == "power_of_two" else values
+
+
+class _Training(Run):
+    def __init__(self, method: StraightThrough, model: nn.Module, loader: Loader, loss: Loss) -> None:
+        super().__init__(model, loader, loss)
+        self.method = method
+        found = compressible(model, method.layers)
+        self.layers = {name: _Layer(module.weight, method) for name, module in found.items()}
+        self.optimizer = sgd(model.parameters(), method.lr, method.momentum, method.weight_decay)
+        self._steps = 0
+
+    @property
+    def units(self) -> int:
+        return self.method.epochs
+
+    def unit(self, index: int) -> dict[str, Any]:
+        self.model.train()
+        self._float()
+        hook = self.optimizer.register_step_pre_hook(lambda *_: self._float())
+        try:
+            value = epoch(
+                self.model,
+                self.loader,
+                self.loss,
+                self.optimizer,
+                rate=lambda share: cosine(self.method.lr, (index + share) / self.method.epochs),
+                before=self._quantise,
+                after=self._keep,
+            )
+        finally:
+            hook.remove()
+        # The model shows its centroids between units; the float weights are in the state.
+        self._quantise()
+        return {"epoch": index, "loss": value, "clusters": self._used()}
+
+    @torch.no_grad()  # type: ignore[untyped-decorator]
+    def _quantise(self) -> None:
+        for layer in self.layers.values():
+            layer.weight.copy_(layer.quantised())
+
+    @torch.no_grad()  # type: ignore[untyped-decorator]
+    def _float(self) -> None:
+        for layer in self.layers.values():
+            layer.weight.copy_(layer.shadow)
+
+    @torch.no_grad()  # type: ignore[untyped-decorator]
+    def _keep(self) -> None:
+        self._steps += 1
+        for layer in self.layers.values():
+            layer.shadow.copy_(layer.weight)
+            if self._steps % self.method.refresh == 0:
+                layer.refresh()
+
+    def _used(self) -> int:
+        return max(len(layer.of_cell) for layer in self.layers.values())
+
+    def state(self) -> dict[str, Any]:
+        names = ("shadow", "centroids", "thresholds", "cluster_of_cell", "of_cell")
+        layers = {name: {n: getattr(layer, n) for n in names} for name, layer in self.layers.items()}
+        return {"layers": layers, "steps": self._steps, "optimizer": self.optimizer.state_dict()}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        for name, layer in self.layers.items():
+            for field, value in state["layers"][name].items():
+                setattr(layer, field, value.to(layer.weight.device))
+        self._steps = state["steps"]
+        self.optimizer.load_state_dict(state["optimizer"])
+
+    def codec(self) -> Mapping[str, str | Codec]:
+        return codec_mapping(dict.fromkeys(self.layers, "lossless"))
