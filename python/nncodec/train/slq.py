@@ -109,7 +109,7 @@ class SLQ(_Quantisation):
         Whether one centroid is 0 and stays so.
     rejoin : bool
         Whether free weights may go to centroids that are settled already, if those are nearest. In the paper they may
-        not, which costs accuracy (docs/codebooks.md).
+        not, which costs accuracy (docs/codecs/codebook.md).
     calibration : int
         Examples, the first of the loader, that the loss test runs on.
     layers : tuple of str
