@@ -14,6 +14,7 @@ void register_trellis(py::module_& m);
 void register_transform(py::module_& m);
 void register_transform_klt(py::module_& m);
 void register_transform_dct(py::module_& m);
+void register_information(py::module_& m);
 void register_codecs(py::module_& m);
 void register_lossless(py::module_& m);
 void register_codecs_uniform(py::module_& m);
@@ -52,6 +53,7 @@ PYBIND11_MODULE(_core, m, pybind11::mod_gil_not_used()) {
     register_transform_dct(m);
     register_rans_trellis(m);
     register_trellis(m);
+    register_information(m);
     register_codecs(m);
     register_lossless(m);
     register_codecs_uniform(m);

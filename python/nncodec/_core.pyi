@@ -242,3 +242,6 @@ def trellis_dequantise(
     reach: int = 0,
     n_contexts: int = 1,
 ) -> None: ...
+def kernel_sums(
+    points: Buffer, dimensions: int, class_ends: Buffer, sums: Buffer, threads: int = 0
+) -> None: ...

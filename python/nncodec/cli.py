@@ -1,4 +1,4 @@
-"""The command line: ``nncodec encode | decode | info | verify | demo | bench``.
+"""The command line: ``nncodec encode | decode | info | verify | report | demo | bench``.
 
 Exit status: 0 done, 1 damaged input or failed check, 2 wrong usage; 130 and 141 after Ctrl-C and a closed pipe, as
 shells have it. Messages go to standard error, results to standard output.
@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import IO, Any, TypeVar, cast
 
@@ -350,6 +351,74 @@ def verify(source: str, threads: int | None, as_json: bool, quiet: bool, force: 
         print_text(json.dumps({"input": shown(source), "ok": True, "file_bytes": size, "tensors": count}))
     elif not quiet:
         print_text(f"{shown(source)}: {size_text(size)}, {count} tensors, every checksum is right")
+
+
+# --- report
+
+
+@cli.command()
+@_input
+@click.option(
+    "--against",
+    metavar="ORIGINAL",
+    type=click.Path(exists=True, dir_okay=False),
+    help="What was encoded: adds errors, histograms of both, and the curve of size against error.",
+)
+@_output
+@click.option("--no-curve", is_flag=True, help="Leave out the curve, which takes several encodings.")
+@click.option(
+    "--images",
+    metavar="FOLDER",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Write pictures for papers, too (needs matplotlib).",
+)
+@_common
+def report(
+    source: str,
+    against: str | None,
+    output: str | None,
+    no_curve: bool,
+    images: Path | None,
+    threads: int | None,
+    as_json: bool,
+    quiet: bool,
+    force: bool,
+) -> None:
+    """Write a page about a .nncz file: where the bytes are, every tensor, and, against the original, the errors.
+
+    The page is one HTML file that needs no network; without -o it is IN's name with the ending .html.
+    """
+    from nncodec.report import gather, page
+    from nncodec.report import images as write_images
+
+    if images is not None and find_spec("matplotlib") is None:
+        raise click.UsageError("--images needs matplotlib; pip install 'nncodec-native[plot]'")
+    target = output or (STREAM if source == STREAM else str(Path(source).with_suffix(".html")))
+    if target != STREAM:
+        refuse_overwriting(target, force, source)
+    with _reading(source) as path, nncodec.open(path, framework="np") as file:
+        original = None if against is None else files.flat(_read_any(Path(against), against, threads))
+        names = Path(shown(source)).name, Path(against).name if against else ""
+        with progress_bar(quiet, "comparing" if against else "reading", unit="tensors") as progress:
+            try:
+                found = gather(
+                    file, names[0], original, names[1], curve=not no_curve, threads=threads, progress=progress
+                )
+            except ValueError as error:
+                raise _Failure(f"{shown(source)}: {error}") from error
+    with output_file(target) as to:
+        to.write(page(found).encode(errors="backslashreplace"))
+    pictures = [] if images is None else write_images(found, images)
+    result = {
+        "input": shown(source),
+        "output": target,
+        "against": against,
+        "tensors": len(found.tensors),
+        "rel_mse": found.rel_mse,
+        "images": [str(picture) for picture in pictures],
+    }
+    text = f"{shown(source)}: {len(found.tensors)} tensors to {shown_output(target)}"
+    _say(result, text + (f" and {len(pictures)} pictures" if pictures else ""), as_json, quiet, target)
 
 
 # --- demo, bench

@@ -19,8 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nncodec.dtypes import BY_CODE, from_numpy
+from nncodec.structure import flatten
 
-__all__ = ["Checkpoint", "FileError", "format_of", "is_flat", "read", "sniff", "write"]
+__all__ = ["Checkpoint", "FileError", "flat", "format_of", "is_flat", "read", "sniff", "write"]
 
 FORMATS = {".safetensors": "safetensors", ".pt": "pt", ".pth": "pt", ".npz": "npz", ".nncz": "nncz"}
 
@@ -64,6 +65,11 @@ def is_flat(tensors: Any) -> bool:
         isinstance(name, str) and hasattr(value, "dtype") and hasattr(value, "shape")
         for name, value in tensors.items()
     )
+
+
+def flat(checkpoint: Checkpoint) -> dict[str, Any]:
+    """The tensors of a checkpoint, nested or not, by the names that they have in a .nncz file."""
+    return dict(checkpoint.tensors) if is_flat(checkpoint.tensors) else flatten(checkpoint.tensors)[0]
 
 
 def read(path: Path, kind: str) -> Checkpoint:

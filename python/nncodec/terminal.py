@@ -121,14 +121,14 @@ class CountingFile(io.RawIOBase):
 
 
 @contextlib.contextmanager
-def progress_bar(quiet: bool, doing: str) -> Iterator[Callable[[int, int], None] | None]:
-    """A callback (bytes done, bytes in all) that draws a bar on a terminal; None where there is nobody to see it."""
+def progress_bar(quiet: bool, doing: str, unit: str = "B") -> Iterator[Callable[[int, int], None] | None]:
+    """A callback (units done, units in all) that draws a bar on a terminal; None where there is nobody to see it."""
     if quiet or not sys.stderr.isatty():
         yield None
         return
     from tqdm import tqdm
 
-    with tqdm(desc=doing, unit="B", unit_scale=True, leave=False, file=sys.stderr) as bar:
+    with tqdm(desc=doing, unit=unit, unit_scale=True, leave=False, file=sys.stderr) as bar:
 
         def show(done: int, total: int) -> None:
             bar.total = total

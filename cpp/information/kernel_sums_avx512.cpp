@@ -1,0 +1,11 @@
+#if defined(__x86_64__)
+
+#include "information/kernel_sums_impl.hpp"
+
+namespace nncodec::information {
+
+constinit const Kernels kAvx512Kernels{&class_sums};
+
+}  // namespace nncodec::information
+
+#endif

@@ -1,0 +1,84 @@
+"""The page in a real browser, without a window: what it draws, its order, its size, light and dark."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import nncodec
+from nncodec.report import gather, page
+
+BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+pytestmark = pytest.mark.skipif(BROWSER is None, reason="no chromium or chrome on the path")
+
+
+@pytest.fixture(scope="module")
+def document(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    rng = np.random.default_rng(1)
+    original = {
+        f"layer.{i}.{kind}": (rng.normal(size=shape) * (i + 1)).astype(np.float32)
+        for i in range(4)
+        for kind, shape in (("weight", (64, 16 * (i + 1))), ("bias", (64,)))
+    }
+    folder = tmp_path_factory.mktemp("report")
+    nncodec.save_file(original, folder / "net.nncz", "uniform", rel_mse=1e-2)
+    with nncodec.open(folder / "net.nncz", framework="np") as file:
+        text = page(gather(file, "net.nncz", original, "net.safetensors"))
+    path = folder / "report.html"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def browse(*options: str) -> str:
+    assert BROWSER is not None
+    command = [BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=2000", *options]
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=120).stdout
+
+
+def names(dom: str) -> list[str]:
+    body = dom[dom.index("<tbody>") : dom.index("</tbody>")]
+    return re.findall(r'<td class="text name" title="([^"]*)"', body)
+
+
+def test_draws_everything(document: Path) -> None:
+    dom = browse("--dump-dom", document.as_uri())
+    assert '<h1 id="title">net.nncz</h1>' in dom
+    treemap = dom[dom.index('id="treemap"') : dom.index('id="legend"')]
+    assert treemap.count('class="tensor') == 8
+    assert 'id="this-file"' in dom
+    errors = dom[dom.index('id="errors"') : dom.index('id="detail"')]
+    assert errors.count("<rect") == 8
+    assert names(dom) == [f"layer.{i}.{kind}" for i in range(4) for kind in ("weight", "bias")]
+    assert ">layer.3.weight</h2>" in dom  # the one with most bytes is shown first
+
+
+def test_sorts_and_chooses_by_the_address(document: Path) -> None:
+    dom = browse("--dump-dom", document.as_uri() + "#sort=bytes&order=falling&tensor=layer.1.weight")
+    assert names(dom)[:4] == [f"layer.{i}.weight" for i in (3, 2, 1, 0)]
+    assert ">layer.1.weight</h2>" in dom
+    assert 'aria-sort="descending"' in dom
+    rising = browse("--dump-dom", document.as_uri() + "#sort=name&order=rising")
+    assert names(rising) == sorted(names(rising))
+
+
+@pytest.mark.parametrize(("options", "dark"), [([], False), (["--force-dark-mode"], True)])
+@pytest.mark.parametrize("width", [1200, 390])
+def test_looks_right(document: Path, tmp_path: Path, options: list[str], dark: bool, width: int) -> None:
+    image = pytest.importorskip("PIL.Image")
+    shot = tmp_path / "shot.png"
+    browse(
+        *options,
+        "--hide-scrollbars",
+        f"--window-size={width},1600",
+        f"--screenshot={shot}",
+        document.as_uri(),
+    )
+    pixels = np.asarray(image.open(shot).convert("RGB"), int)
+    assert pixels.shape[1] == width
+    assert (pixels[5, 5].mean() < 60) == dark
+    assert len(np.unique(pixels.reshape(-1, 3), axis=0)) > 100  # more than an empty page
