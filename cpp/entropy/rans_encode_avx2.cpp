@@ -67,8 +67,8 @@ inline __m256i encode(__m256i state, __m256i roomy, const Coding& coding,
     const __m256i rest = _mm256_sub_epi32(x, _mm256_mullo_epi32(quotient, f));
     const __m256i right = _mm256_cmpgt_epi32(f, rest);
     const __m256i place = _mm256_sub_epi32(rest, _mm256_andnot_si256(right, f));
-    const __m256i slot = _mm256_i32gather_epi32(reinterpret_cast<const int*>(slots),
-                                                _mm256_add_epi32(coding.place, place), 2);
+    const __m256i slot =
+        _mm256_i32gather_epi32(reinterpret_cast<const int*>(slots), _mm256_add_epi32(coding.place, place), 2);
     // quotient + 1 + right, all shifted: `right` is -1 or 0.
     const __m256i upper = _mm256_slli_epi32(_mm256_add_epi32(quotient, right), 12);
     return _mm256_add_epi32(_mm256_add_epi32(upper, _mm256_set1_epi32(1 << 12)),
@@ -92,10 +92,10 @@ inline bool encode_pair(const EncodeTask& task, std::size_t row_table, const std
     const __m256i low = _mm256_set1_epi32(0xFFFF);
     const __m256i low16 = _mm256_permute4x64_epi64(
         _mm256_packus_epi32(_mm256_and_si256(a, low), _mm256_and_si256(b, low)), 0xD8);
-    push(_mm256_extracti128_si256(low16, 1), 0xFFU ^ static_cast<unsigned>(_mm256_movemask_ps(
-                                                         _mm256_castsi256_ps(b_roomy))), words);
-    push(_mm256_castsi256_si128(low16), 0xFFU ^ static_cast<unsigned>(_mm256_movemask_ps(
-                                                    _mm256_castsi256_ps(a_roomy))), words);
+    push(_mm256_extracti128_si256(low16, 1),
+         0xFFU ^ static_cast<unsigned>(_mm256_movemask_ps(_mm256_castsi256_ps(b_roomy))), words);
+    push(_mm256_castsi256_si128(low16),
+         0xFFU ^ static_cast<unsigned>(_mm256_movemask_ps(_mm256_castsi256_ps(a_roomy))), words);
     _mm256_store_si256(reinterpret_cast<__m256i*>(states), encode(a, a_roomy, first, task.slots));
     _mm256_store_si256(reinterpret_cast<__m256i*>(states + kVector), encode(b, b_roomy, second, task.slots));
     return true;

@@ -15,9 +15,9 @@
 
 namespace nncodec {
 
-inline constexpr float kKernelCutoff = 160.0F;   // squared distance
-inline constexpr std::size_t kKernelSums = 4;    // numbers per point
-inline constexpr float kKernelLargest = 1e15F;   // coordinates must not exceed it
+inline constexpr float kKernelCutoff = 160.0F;  // squared distance
+inline constexpr std::size_t kKernelSums = 4;   // numbers per point
+inline constexpr float kKernelLargest = 1e15F;  // coordinates must not exceed it
 
 // points: n rows of d float32, |x| <= kKernelLargest, none NaN. Rows are sorted by class; class c ends before
 // row class_ends[c], and the last end is n.

@@ -31,7 +31,8 @@ void sums_of_kernels(const py::object& points, std::size_t dimensions, const py:
 }  // namespace
 
 void register_information(py::module_& m) {
-    m.def("kernel_sums", &sums_of_kernels, "points"_a, "dimensions"_a, "class_ends"_a, "sums"_a, "threads"_a = 0,
+    m.def("kernel_sums", &sums_of_kernels, "points"_a, "dimensions"_a, "class_ends"_a, "sums"_a,
+          "threads"_a = 0,
           "Sums of Gaussian kernels between all pairs of points: all and own class, narrow and wide.");
 }
 

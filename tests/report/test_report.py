@@ -42,11 +42,17 @@ def opened(blob: bytes, framework: str = "np") -> Iterator[nncodec.reader.File]:
 
 
 def report_of(
-    original: dict[str, Any], codec: Any = "uniform", against: bool = True, curve: bool = True, **budget: float
+    original: dict[str, Any],
+    codec: Any = "uniform",
+    against: bool = True,
+    curve: bool = True,
+    **budget: float,
 ) -> Report:
     blob = nncodec.encode(original, codec, **budget)
     with opened(blob) as file:
-        return gather(file, "a.nncz", original if against else None, "a.safetensors" if against else "", curve=curve)
+        return gather(
+            file, "a.nncz", original if against else None, "a.safetensors" if against else "", curve=curve
+        )
 
 
 def document_of(text: str) -> dict[str, Any]:
