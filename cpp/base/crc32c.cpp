@@ -2,6 +2,7 @@
 
 #include <array>
 
+#include "base/crc32c_kernels.hpp"
 #include "base/dispatch.hpp"
 
 // SSE4.2 belongs to the x86-64-v2 baseline. ARMv8.0 leaves the instructions out, so that the function that
@@ -24,8 +25,6 @@
 namespace nncodec {
 namespace {
 
-constexpr std::uint32_t kPolynomial = 0x82F63B78;  // 0x1EDC6F41 with its bits reversed
-
 using Table = std::array<std::array<std::uint32_t, 256>, 8>;
 
 // table[k][b] advances byte b over k further zero bytes ("slicing by eight").
@@ -33,7 +32,7 @@ constexpr Table make_table() {
     Table table{};
     for (std::uint32_t b = 0; b < 256; ++b) {
         std::uint32_t crc = b;
-        for (int i = 0; i < 8; ++i) crc = (crc >> 1) ^ ((crc & 1) ? kPolynomial : 0);
+        for (int i = 0; i < 8; ++i) crc = (crc >> 1) ^ ((crc & 1) ? kCrcPolynomial : 0);
         table[0][b] = crc;
     }
     for (std::size_t k = 1; k < 8; ++k) {
@@ -133,8 +132,18 @@ NNCODEC_CRC_TARGET std::uint32_t crc_hardware(const std::uint8_t* p, std::size_t
 std::uint32_t crc32c(ByteView data, std::uint32_t seed) noexcept {
 #if defined(NNCODEC_CRC_TARGET)
     // Forcing "scalar" takes the table, so that tests compare the two.
-    if (active_isa() != Isa::scalar && have_instruction())
-        return ~crc_hardware(data.data(), data.size(), ~seed);
+    const Isa isa = active_isa();
+    if (isa != Isa::scalar && have_instruction()) {
+        std::uint32_t crc = ~seed;
+        std::size_t done = 0;
+#if defined(__x86_64__)
+        if (isa == Isa::avx512 && data.size() >= 256) {
+            crc = crc_fold_avx512(data.data(), data.size(), crc);
+            done = data.size() / 64 * 64;
+        }
+#endif
+        return ~crc_hardware(data.data() + done, data.size() - done, crc);
+    }
 #endif
     return ~crc_portable(data.data(), data.size(), ~seed);
 }

@@ -86,7 +86,8 @@ bool isa_supported(Isa isa) noexcept {
             return isa_supported(Isa::avx2) && __builtin_cpu_supports("avx512f") &&
                    __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
                    __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512vbmi") &&
-                   __builtin_cpu_supports("avx512vbmi2") && __builtin_cpu_supports("avx512cd");
+                   __builtin_cpu_supports("avx512vbmi2") && __builtin_cpu_supports("avx512cd") &&
+                   __builtin_cpu_supports("vpclmulqdq");
     }
     return false;
 #elif defined(__aarch64__)

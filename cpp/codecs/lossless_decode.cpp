@@ -14,6 +14,9 @@ namespace {
 // it.
 constexpr std::size_t kBlock = 4096;
 
+// Chunks of so many bytes go past the caches: a checkpoint that has them is larger than those anyway.
+constexpr std::size_t kPastCaches = std::size_t{1} << 18;
+
 // A plane of n bytes; a view of the payload where it lies there as it is.
 ByteView read_plane(ByteReader& in, std::size_t n, Scratch& scratch) {
     if (const auto raw = raw_plane(in, n)) return *raw;
@@ -232,6 +235,8 @@ void Decoder::decode_floats(ByteReader& in, std::uint8_t mode, std::size_t first
     const std::span<std::uint8_t> symbols = scratch.symbols.get(n);
     decode_symbols(in, mode, first_row, symbols);
 
+    const bool large = out.size() >= kPastCaches && !model_.map.escaped;
+    const auto destination = large ? planes::Destination::memory : planes::Destination::caches;
     for_each_run(model_, first_row, n, kBlock, [&](std::size_t l, std::size_t first, std::size_t count) {
         LayoutPlanes& layout = layouts[l];
         std::uint8_t* const to = out.data() + first * format_.bytes;
@@ -239,10 +244,11 @@ void Decoder::decode_floats(ByteReader& in, std::uint8_t mode, std::size_t first
             join_sparse(format_, model_.map, model_.raw[l], symbols.subspan(first, count), layout, to);
         } else {
             planes::join(format_, model_.map, model_.raw[l], symbols.data() + first, count,
-                         layout.planes.advanced(layout.used), to);
+                         layout.planes.advanced(layout.used), to, destination);
             layout.used += count;
         }
     });
+    if (large) planes::finish_memory();
     for (const LayoutPlanes& layout : layouts) {
         if (layout.used != layout.count) throw DecodeError("a sparse chunk has fewer numbers than it says");
     }

@@ -47,7 +47,8 @@ py::tuple split(const py::object& numbers, std::uint8_t dtype, unsigned zeros, b
 }
 
 void join(const py::object& symbols, const py::object& low, const py::sequence& planes, const py::object& out,
-          std::uint8_t dtype, unsigned zeros, bool plus, bool sparse, bool escaped, std::int32_t base) {
+          std::uint8_t dtype, unsigned zeros, bool plus, bool sparse, bool escaped, std::int32_t base,
+          bool past_caches) {
     const NumberFormat format = float_format(dtype);
     const planes::RawBits raw = raw_bits(format, zeros, plus);
     const planes::SymbolMap map = symbol_map(format, sparse, escaped, base);
@@ -69,7 +70,9 @@ void join(const py::object& symbols, const py::object& low, const py::sequence& 
         from.bytes[views.size() - 1] = view.bytes().data();
     }
     const py::gil_scoped_release nogil;
-    planes::join(format, map, raw, symbol_view.bytes().data(), n, from, to.writable_bytes().data());
+    planes::join(format, map, raw, symbol_view.bytes().data(), n, from, to.writable_bytes().data(),
+                 past_caches ? planes::Destination::memory : planes::Destination::caches);
+    if (past_caches) planes::finish_memory();
 }
 
 }  // namespace
@@ -79,7 +82,7 @@ void register_transform(py::module_& m) {
           "sparse"_a = false, "escaped"_a = false, "base"_a = 0,
           "Floats to (exponent symbols, low bits, list of byte planes).");
     m.def("float_planes_join", &join, "symbols"_a, "low"_a, "planes"_a, "out"_a, "dtype"_a, "zeros"_a = 0,
-          "plus"_a = false, "sparse"_a = false, "escaped"_a = false, "base"_a = 0,
+          "plus"_a = false, "sparse"_a = false, "escaped"_a = false, "base"_a = 0, "past_caches"_a = false,
           "The inverse, into `out`; escaped exponents and sparse zeros are left to the caller.");
     m.def(
         "pack_bits",

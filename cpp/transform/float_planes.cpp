@@ -1,5 +1,9 @@
 #include "transform/float_planes.hpp"
 
+#if defined(__x86_64__)
+#include <xmmintrin.h>
+#endif
+
 #include "base/dispatch.hpp"
 #include "transform/float_planes_impl.hpp"
 
@@ -53,8 +57,14 @@ void split_all(const NumberFormat& format, const SymbolMap& map, const RawBits& 
 }
 
 void join(const NumberFormat& format, const SymbolMap& map, const RawBits& raw, const std::uint8_t* symbols,
-          std::size_t n, const ConstPlanes& planes, std::uint8_t* numbers) noexcept {
-    kernels().join[index_of(format)](format, map, raw, symbols, n, planes, numbers);
+          std::size_t n, const ConstPlanes& planes, std::uint8_t* numbers, Destination destination) noexcept {
+    kernels().join[index_of(format)](format, map, raw, symbols, n, planes, numbers, destination);
+}
+
+void finish_memory() noexcept {
+#if defined(__x86_64__)
+    _mm_sfence();
+#endif
 }
 
 void pack_bits(const std::uint8_t* values, std::size_t n, unsigned bits, std::uint8_t* out) noexcept {

@@ -78,10 +78,16 @@ void split_all(const NumberFormat& format, const SymbolMap& map, const RawBits& 
                const std::uint8_t* numbers, std::size_t n, std::uint8_t* symbols,
                const Planes& planes) noexcept;
 
+// Where joined numbers go. `memory` passes by the caches: faster for results that are larger than those and
+// are not read soon. Whoever uses it calls finish_memory() before another thread may read them.
+enum class Destination { caches, memory };
+void finish_memory() noexcept;
+
 // Back: exponent = (symbol + base) mod 2^exponent_bits, also where the symbol is kZero or kEscape: the caller
 // mends those. Bits of `low` beyond its count must be 0.
 void join(const NumberFormat& format, const SymbolMap& map, const RawBits& raw, const std::uint8_t* symbols,
-          std::size_t n, const ConstPlanes& planes, std::uint8_t* numbers) noexcept;
+          std::size_t n, const ConstPlanes& planes, std::uint8_t* numbers,
+          Destination destination = Destination::caches) noexcept;
 
 // Bit planes: bit j of values[i] becomes bit i % 8 of byte i / 8 of plane j. Planes of ceil(n / 8) bytes
 // follow each other in `out`; bits beyond n are 0. `bits` is 1 .. 7.

@@ -4,13 +4,10 @@
 
 #include <cstring>
 
-#if defined(__AVX2__)
-#include <immintrin.h>
-#endif
-
 #include "base/bytes.hpp"
 #include "transform/float_planes.hpp"
 #include "transform/float_planes_kernels.hpp"
+#include "transform/float_planes_vectors.hpp"
 
 namespace nncodec::planes {
 namespace {
@@ -47,7 +44,11 @@ std::uint64_t symbols_loop(const NumberFormat& format, std::int32_t base,
                            std::uint8_t* __restrict symbols) noexcept {
     const Shape<T> shape(format);
     T any = 0;
-    for (std::size_t i = 0; i < n; ++i) {
+    std::size_t done = 0;
+#if defined(__AVX2__)
+    if constexpr (!kEscaped && sizeof(T) <= 4) done = symbols_vectors<T>(format, numbers, n, symbols, any);
+#endif
+    for (std::size_t i = done; i < n; ++i) {
         const T x = load<T>(numbers, i);
         any = static_cast<T>(any | x);
         symbols[i] = symbol_of<T, kEscaped, kSparse>(x, shape, base);
@@ -67,6 +68,12 @@ std::uint64_t symbols_for(const NumberFormat& format, const SymbolMap& map, cons
 template <typename T, unsigned kBytes, bool kLow, bool kPlain>
 void split_loop(const NumberFormat& format, const RawBits& raw, const std::uint8_t* __restrict numbers,
                 std::size_t n, std::uint8_t* __restrict symbols, const Planes& planes) noexcept {
+    std::size_t done = 0;
+#if defined(__AVX2__)
+    if constexpr (sizeof(T) <= 4) {
+        done = split_vectors<T, kBytes, kLow, kPlain>(format, raw, numbers, n, symbols, planes);
+    }
+#endif
     const Shape<T> shape(format);
     const unsigned kept = format.mantissa_bits - raw.zeros;
     const unsigned sign_at = format.mantissa_bits + format.exponent_bits;
@@ -81,7 +88,7 @@ void split_loop(const NumberFormat& format, const RawBits& raw, const std::uint8
     std::uint8_t* __restrict p3 = planes.bytes[3];
     std::uint8_t* __restrict p4 = planes.bytes[4];
     std::uint8_t* __restrict p5 = planes.bytes[5];
-    for (std::size_t i = 0; i < n; ++i) {
+    for (std::size_t i = done; i < n; ++i) {
         const T x = load<T>(numbers, i);
         if constexpr (kPlain) symbols[i] = symbol_of<T, false, false>(x, shape, 0);
         const T sign = static_cast<T>(static_cast<T>(x >> sign_at) & sign_mask);
@@ -101,7 +108,13 @@ void split_loop(const NumberFormat& format, const RawBits& raw, const std::uint8
 template <typename T, unsigned kBytes, bool kLow>
 void join_loop(const NumberFormat& format, const SymbolMap& map, const RawBits& raw,
                const std::uint8_t* __restrict symbols, std::size_t n, const ConstPlanes& planes,
-               std::uint8_t* __restrict numbers) noexcept {
+               std::uint8_t* __restrict numbers, [[maybe_unused]] Destination destination) noexcept {
+    std::size_t done = 0;
+#if defined(__AVX2__)
+    if constexpr (sizeof(T) <= 4) {
+        done = join_vectors<T, kBytes, kLow>(format, map, raw, symbols, n, planes, numbers, destination);
+    }
+#endif
     const Shape<T> shape(format);
     const unsigned zeros = raw.zeros;
     const unsigned kept = format.mantissa_bits - zeros;
@@ -116,7 +129,7 @@ void join_loop(const NumberFormat& format, const SymbolMap& map, const RawBits& 
     const std::uint8_t* __restrict p3 = planes.bytes[3];
     const std::uint8_t* __restrict p4 = planes.bytes[4];
     const std::uint8_t* __restrict p5 = planes.bytes[5];
-    for (std::size_t i = 0; i < n; ++i) {
+    for (std::size_t i = done; i < n; ++i) {
         T high = 0;
         if constexpr (kBytes > 0) high = p0[i];
         if constexpr (kBytes > 1) high = static_cast<T>(high | static_cast<T>(static_cast<T>(p1[i]) << 8));
@@ -163,10 +176,10 @@ void split_for(const NumberFormat& format, const RawBits& raw, const std::uint8_
 
 template <typename T>
 void join_for(const NumberFormat& format, const SymbolMap& map, const RawBits& raw,
-              const std::uint8_t* symbols, std::size_t n, const ConstPlanes& planes,
-              std::uint8_t* numbers) noexcept {
+              const std::uint8_t* symbols, std::size_t n, const ConstPlanes& planes, std::uint8_t* numbers,
+              Destination destination) noexcept {
     with_planes<T, kMostBytes<T>>(raw.bytes(format), raw.low(format) != 0, [&]<unsigned kBytes, bool kLow>() {
-        join_loop<T, kBytes, kLow>(format, map, raw, symbols, n, planes, numbers);
+        join_loop<T, kBytes, kLow>(format, map, raw, symbols, n, planes, numbers, destination);
     });
 }
 

@@ -12,7 +12,7 @@ struct Kernels {
     using Split = void (*)(const NumberFormat&, const RawBits&, const std::uint8_t*, std::size_t,
                            std::uint8_t*, const Planes&) noexcept;
     using Join = void (*)(const NumberFormat&, const SymbolMap&, const RawBits&, const std::uint8_t*,
-                          std::size_t, const ConstPlanes&, std::uint8_t*) noexcept;
+                          std::size_t, const ConstPlanes&, std::uint8_t*, Destination) noexcept;
     using PackBits = void (*)(const std::uint8_t*, std::size_t, unsigned, std::uint8_t*) noexcept;
 
     std::array<Symbols, 3> symbols;

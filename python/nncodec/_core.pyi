@@ -178,6 +178,7 @@ def float_planes_join(
     sparse: bool = False,
     escaped: bool = False,
     base: int = 0,
+    past_caches: bool = False,
 ) -> None: ...
 def float_planes_split(
     numbers: Buffer,

@@ -51,8 +51,8 @@ def arguments(raw, symbols):
     }  # fmt: skip
 
 
-@given(cases())
-def test_split_and_join_agree_with_the_twin(case):
+@given(cases(), st.integers(0, 64))
+def test_split_and_join_agree_with_the_twin(case, shift):
     dtype, numbers, raw, symbols = case
     expected = twin.split([int(x) for x in numbers], dtype, raw, symbols)
     back = twin.join(*expected, dtype, raw, symbols)
@@ -63,6 +63,15 @@ def test_split_and_join_agree_with_the_twin(case):
         out = np.zeros_like(numbers)
         _core.float_planes_join(codes, low, planes, out, dtype, **arguments(raw, symbols))
         assert [int(x) for x in out] == back
+        # Any place in memory, also between two numbers' boundaries.
+        around = np.full(out.nbytes + 200, 0xA5, np.uint8)
+        inside = around[100 + shift : 100 + shift + out.nbytes]
+        _core.float_planes_join(
+            codes, low, planes, inside, dtype, **arguments(raw, symbols), past_caches=True
+        )
+        assert inside.tobytes() == out.tobytes()
+        assert (around[: 100 + shift] == 0xA5).all()
+        assert (around[100 + shift + out.nbytes :] == 0xA5).all()
     unescaped = [i for i, code in enumerate(expected[0]) if code not in (twin.ESCAPE, twin.ZERO)]
     assert all(back[i] == numbers[i] for i in unescaped)
 
