@@ -1,6 +1,6 @@
 """Information planes: five activation functions, with and without L2, by adaptive and by fixed estimators.
 
-One run takes about half an hour on one core: 4000 epochs of ten kinds of networks, ``--rounds`` seeds each (5).
+One run takes about forty minutes on one core: 4000 epochs of ten kinds of networks, ``--rounds`` seeds each (5).
 ``--json`` keeps the curves, which ``python -m bench.information_figures`` draws.
 """
 
@@ -70,8 +70,8 @@ def rows(title: str, network: Network, seeds: int, l2: bool, epochs: int = EPOCH
         row["curves"] = json.dumps(
             {
                 "epochs": recorded,
-                "mean": curves.mean(axis=2).round(3).tolist(),
-                "deviation": curves.std(axis=2).round(3).tolist(),
+                "mean": curves.mean(axis=2).round(2).tolist(),
+                "last deviation": curves[-1].std(axis=1).round(2).tolist(),
             }
         )
         yield row

@@ -32,14 +32,14 @@ def planes(path: Path, estimator: str, to: Path) -> None:
         for row, title in enumerate((name, f"{name} + L2")):
             axes = grid[row, column]
             axes.set_title(title, fontsize=9)
-            points, spread = (np.array(found[title][what]) for what in ("mean", "deviation"))
+            points, spread = (np.array(found[title][what]) for what in ("mean", "last deviation"))
             for layer in range(LAYERS):
                 x, y = points[:, layer].T
                 axes.plot(x, y, color=colours[layer], linewidth=0.8, alpha=0.7)
                 shade = np.linspace(0.2, 1, len(x))
                 axes.scatter(x, y, s=10, color=colours[layer], alpha=shade, edgecolors="none")
                 axes.errorbar(
-                    x[-1], y[-1], spread[-1, layer, 1], spread[-1, layer, 0], color=colours[layer], linewidth=1,
+                    x[-1], y[-1], spread[layer, 1], spread[layer, 0], color=colours[layer], linewidth=1,
                     marker="o", markersize=4, label=f"layer {layer + 1}",
                 )  # fmt: skip
     grid[0, 0].legend(fontsize=7, frameon=False)

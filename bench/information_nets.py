@@ -62,7 +62,7 @@ NETWORKS = {
 
 def epochs_to_record(epochs: int, count: int = 30) -> list[int]:
     """About ``count`` epochs from 0 to ``epochs``, denser at the beginning: floor(2^u) - 1 for u equally spaced."""
-    return sorted({int(2**u) - 1 for u in np.linspace(0, math.log2(epochs + 1), count)})
+    return sorted({*(int(2**u) - 1 for u in np.linspace(0, math.log2(epochs + 1), count)[:-1]), epochs})
 
 
 class Ensemble:
