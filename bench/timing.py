@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from itertools import cycle
 from statistics import median
 from time import perf_counter
 from typing import TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 __all__ = ["Call", "Timing", "memcpy_of", "take_turns"]
 
@@ -58,7 +62,28 @@ def take_turns(calls: Sequence[Call], rounds: int = 5) -> list[Timing]:
 
 
 def memcpy_of(n_bytes: int) -> Call:
-    """A copy of as many bytes between two buffers that are mapped already: what memory allows."""
-    source = np.ones(n_bytes, np.uint8)
-    target = np.zeros(n_bytes, np.uint8)
-    return lambda: np.copyto(target, source)
+    """A copy of as many bytes between two buffers that are mapped already: what memory allows.
+
+    Each call takes the next part of buffers at least as large as the last-level cache, so that no call finds there
+    what an earlier one left.
+    """
+    source, target = _large_buffers(max(n_bytes, _last_level_cache()))
+    starts = cycle(range(0, source.size - n_bytes + 1, n_bytes))
+
+    def copy() -> None:
+        part = slice(start := next(starts), start + n_bytes)
+        np.copyto(target[part], source[part])
+
+    return copy
+
+
+@lru_cache(maxsize=1)
+def _large_buffers(n_bytes: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    return np.ones(n_bytes, np.uint8), np.zeros(n_bytes, np.uint8) + np.uint8(2)
+
+
+def _last_level_cache() -> int:
+    """Bytes, at least 32 MiB, and at most 512 MiB lest a benchmark eat the memory of a machine with a huge cache."""
+    known = os.sysconf_names if hasattr(os, "sysconf_names") else {}
+    size = os.sysconf("SC_LEVEL3_CACHE_SIZE") if "SC_LEVEL3_CACHE_SIZE" in known else 0
+    return min(max(size, 32 << 20), 512 << 20)

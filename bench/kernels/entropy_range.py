@@ -21,6 +21,13 @@ def _twin_decode_symbols(stream: bytes, n: int) -> None:
         tree.code(coder, 0)
 
 
+def _twin_encode_symbols(symbols: bytes) -> None:
+    coder, tree = twin_range.BinaryEncoder(), twin_range.BitTree(8)
+    for symbol in symbols:
+        tree.code(coder, symbol)
+    coder.finish()
+
+
 def kernels() -> Iterator[Kernel]:
     # Like the exponents of trained weights: a few neighbouring values.
     rng = np.random.default_rng(1)
@@ -45,6 +52,13 @@ def kernels() -> Iterator[Kernel]:
     )
 
     tree_stream, few_tree_stream = _core.range_encode_symbols(values), _core.range_encode_symbols(few)
+    yield Kernel(
+        "range bit tree encode",
+        lambda: _core.range_encode_symbols(values),
+        _N,
+        lambda: _twin_encode_symbols(few),
+        _TWIN_N,
+    )
     yield Kernel(
         "range bit tree decode",
         lambda: _core.range_decode_symbols(tree_stream, out),

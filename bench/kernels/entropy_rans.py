@@ -8,7 +8,7 @@ import numpy as np
 
 from bench.kernels.kernel import Kernel
 from nncodec import _core
-from nncodec.reference import rans
+from nncodec.reference import rans, rans_tables
 
 N = 1 << 20
 N_TWIN = 4096
@@ -31,6 +31,21 @@ def kernels() -> Iterator[Kernel]:
     context = row_context[:, None] + column_context[None, :]
     symbols = np.clip(np.rint(rng.normal(16, 1.93 * scale[context])), 0, 31).astype(np.uint8).ravel()
     yield from _pair("rans, 16 tables per symbol", symbols, 16, columns, row_context, column_context)
+
+    # Bytes here are the streams': tables have no other size.
+    spread = np.arange(-16, 16)
+    counts = [np.exp(-0.5 * (spread / (1.93 * s)) ** 2) * 1e5 + 1 for s in scale]
+    tables = _core.rans_fit_tables([c.astype(np.int64).tolist() for c in counts])
+    coded = _core.rans_write_tables(tables)
+    body = rans_tables.write_tables(tables)
+    yield Kernel(
+        "rans tables write", lambda: _core.rans_write_tables(tables), len(coded),
+        lambda: rans_tables.write_tables(tables), len(coded),
+    )  # fmt: skip
+    yield Kernel(
+        "rans tables read", lambda: _core.rans_read_tables(coded), len(coded),
+        lambda: rans_tables.read_tables(body), len(coded),
+    )  # fmt: skip
 
 
 def _pair(

@@ -48,24 +48,24 @@ const std::uint32_t* SlotTables::packed() const {
 
 SlotTables::Plain SlotTables::plain() const {
     std::call_once(plain_once_, [this] {
-        entries_.resize(alias_.size() << 12);
+        frequencies_.resize(alias_.size() << 12);
+        places_.resize(alias_.size() << 12);
         symbols_.resize(alias_.size() << 12);
-        SlotEntry* entry = entries_.data();
-        std::uint8_t* symbol = symbols_.data();
+        std::size_t at = 0;
         for (const AliasTable& table : alias_) {
             for_each_run(table, bucket_bits_,
                          [&](std::uint32_t, std::uint32_t count, std::uint32_t rank, std::uint32_t place) {
                              const auto frequency = static_cast<std::uint16_t>(table.frequency[rank]);
                              for (std::uint32_t i = 0; i < count; ++i) {
-                                 entry[i] = {frequency, static_cast<std::uint16_t>(place + i)};
-                                 symbol[i] = table.symbol[rank];
+                                 frequencies_[at + i] = frequency;
+                                 places_[at + i] = static_cast<std::uint16_t>(place + i);
+                                 symbols_[at + i] = table.symbol[rank];
                              }
-                             entry += count;
-                             symbol += count;
+                             at += count;
                          });
         }
     });
-    return {entries_.data(), symbols_.data()};
+    return {frequencies_.data(), places_.data(), symbols_.data()};
 }
 
 DecodeTables::DecodeTables(std::span<const Frequencies> tables)

@@ -109,18 +109,18 @@ void add_vectors(EncodeTables& tables) {
     tables.vectors.resize(tables.n_tables);
     for (std::size_t t = 0; t < tables.n_tables; ++t) {
         EncodeVectors& table = tables.vectors[t];
-        bool any = false;
-        for (std::uint16_t s = 0; s < 256; ++s) {
+        std::uint8_t ranks = 0;
+        for (std::size_t s = 0; s < 256; ++s) {
             const EncodeEntry& entry = tables.entries[256 * t + s];
+            table.rank[s] = kNoRank;
             if (entry.frequency == 0) continue;
-            if (!any) table.first = s;
-            any = true;
-            if (s - table.first >= 64) {
+            if (ranks == kNoRank) {
                 tables.vectors = {};
                 return;
             }
-            table.frequency[s - table.first] = static_cast<std::uint16_t>(entry.frequency);
-            table.start[s - table.first] = static_cast<std::uint16_t>(entry.start);
+            table.frequency[ranks] = static_cast<std::uint16_t>(entry.frequency);
+            table.start[ranks] = static_cast<std::uint16_t>(entry.start);
+            table.rank[s] = ranks++;
         }
     }
 }

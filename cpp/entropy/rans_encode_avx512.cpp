@@ -46,7 +46,7 @@ class RowTable {
             frequency_[i] = _mm512_load_si512(t.frequency + 32 * i);
             start_[i] = _mm512_load_si512(t.start + 32 * i);
         }
-        first_ = _mm512_set1_epi16(static_cast<short>(t.first));
+        for (int i = 0; i < 4; ++i) rank_[i] = _mm512_load_si512(t.rank + 64 * i);
         base_ = _mm512_set1_epi32(static_cast<int>(table << 12));
     }
 
@@ -54,13 +54,13 @@ class RowTable {
     Parameters find(const std::uint8_t* symbols, std::size_t count, std::size_t /*column*/) const noexcept {
         const std::uint64_t bytes = count >= 64 ? ~std::uint64_t{0} : (std::uint64_t{1} << count) - 1;
         const __m512i loaded = _mm512_maskz_loadu_epi8(bytes, symbols);
+        const __m512i ranks = _mm512_mask_blend_epi8(_mm512_movepi8_mask(loaded),
+                                                     _mm512_permutex2var_epi8(rank_[0], loaded, rank_[1]),
+                                                     _mm512_permutex2var_epi8(rank_[2], loaded, rank_[3]));
         Parameters result;
         for (int pair = 0; pair < (kVectors + 1) / 2; ++pair) {
-            const __m512i symbol = _mm512_maskz_permutexvar_epi8(0x5555555555555555, order_[pair], loaded);
-            const __m512i index = _mm512_sub_epi16(symbol, first_);
-            const __mmask32 outside = _mm512_cmpgt_epu16_mask(index, _mm512_set1_epi16(63));
-            const __m512i frequency =
-                _mm512_maskz_permutex2var_epi16(~outside, frequency_[0], index, frequency_[1]);
+            const __m512i index = _mm512_maskz_permutexvar_epi8(0x5555555555555555, order_[pair], ranks);
+            const __m512i frequency = _mm512_permutex2var_epi16(frequency_[0], index, frequency_[1]);
             const __m512i start = _mm512_permutex2var_epi16(start_[0], index, start_[1]);
             for (int half = 0; half < 2 && 2 * pair + half < kVectors; ++half) {
                 const int v = 2 * pair + half;
@@ -79,7 +79,7 @@ class RowTable {
 
   private:
     const EncodeVectors* tables_;
-    __m512i order_[2], frequency_[2], start_[2], first_, base_;
+    __m512i order_[2], rank_[4], frequency_[2], start_[2], base_;
 };
 
 // A table per symbol, or more symbols than registers hold: gathers.

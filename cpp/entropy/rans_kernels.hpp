@@ -23,10 +23,11 @@ struct EncodeEntry {
 
 // A table for vector kernels, prob_bits 12.
 struct alignas(64) EncodeVectors {
-    std::uint16_t frequency[64];  // of symbols first .. first + 63
+    std::uint8_t rank[256];       // of each symbol; kNoRank if it has no frequency
+    std::uint16_t frequency[64];  // of each rank, 0 for kNoRank
     std::uint16_t start[64];
-    std::uint16_t first;
 };
+inline constexpr std::uint8_t kNoRank = 63;
 
 struct EncodeTables {
     std::vector<EncodeEntry> entries;  // 256 per table
@@ -34,7 +35,7 @@ struct EncodeTables {
         slots;  // 2^prob_bits per table: the slot of each place; one more, for wide reads
     std::vector<std::uint32_t> packed;   // prob_bits 12: start << 16 | frequency, 256 per table
     std::vector<std::uint32_t> divisor;  // prob_bits 12: (2^32 - 1) / frequency, 256 per table
-    std::vector<EncodeVectors> vectors;  // prob_bits 12, if each table's used symbols span at most 64
+    std::vector<EncodeVectors> vectors;  // prob_bits 12, if each table has at most 63 used symbols
     std::size_t n_tables = 0;
     unsigned prob_bits = kDefaultProbBits;
 };
@@ -45,12 +46,6 @@ struct alignas(64) SmallTable {
     std::uint16_t shift[64];
     std::uint16_t frequency[64];  // of each rank
     std::uint16_t symbol[64];
-};
-
-// A slot as scalar code reads it; its symbol lies apart.
-struct SlotEntry {
-    std::uint16_t frequency;
-    std::uint16_t place;
 };
 
 // The slots of all tables written out, 2^12 per table: worth it for long streams only, so built when a kernel
@@ -64,8 +59,10 @@ class SlotTables {
     // For gathers: (frequency - 1) << 20 | place << 8 | symbol.
     const std::uint32_t* packed() const;
 
+    // For scalar code.
     struct Plain {
-        const SlotEntry* entries;
+        const std::uint16_t* frequencies;
+        const std::uint16_t* places;
         const std::uint8_t* symbols;
     };
     Plain plain() const;
@@ -76,7 +73,8 @@ class SlotTables {
     mutable std::once_flag packed_once_;
     mutable std::once_flag plain_once_;
     mutable std::vector<std::uint32_t> packed_;
-    mutable std::vector<SlotEntry> entries_;
+    mutable std::vector<std::uint16_t> frequencies_;
+    mutable std::vector<std::uint16_t> places_;
     mutable std::vector<std::uint8_t> symbols_;
 };
 
@@ -119,7 +117,7 @@ struct EncodeTask {
     const std::uint32_t* packed;
     const std::uint32_t* divisor;
     const std::uint16_t* slots;
-    const EncodeVectors* vectors;  // null: some table spans more than 64 symbols
+    const EncodeVectors* vectors;  // null: some table has more symbols than ranks
     unsigned lanes;
     std::size_t n;
     std::size_t columns;

@@ -51,6 +51,27 @@ std::optional<std::size_t> balance_of(const std::vector<std::uint32_t>& of, unsi
     return odd ? *odd : mode_of(of);
 }
 
+// The least fineness at which this frequency can be sent: kept_bits must reach down to its lowest bit that is
+// set.
+unsigned least_fineness(std::uint32_t frequency) noexcept {
+    const unsigned width = width_of(frequency);
+    if (width == 0) return 0;
+    const unsigned kept = width - 1 - static_cast<unsigned>(std::countr_zero(frequency));
+    return kept == 0 ? 0 : std::max(2 * kept + 6, width) - width;
+}
+
+// The least one at which balance_of finds a symbol: all but one can be sent.
+unsigned least_fineness(const std::vector<std::uint32_t>& of) noexcept {
+    unsigned most = 0;
+    unsigned second = 0;
+    for (const std::uint32_t frequency : of) {
+        const unsigned needed = least_fineness(frequency);
+        second = std::max(second, std::min(most, needed));
+        most = std::max(most, needed);
+    }
+    return second;
+}
+
 // One table; sums and ends are for the caller to check.
 struct Shape {
     std::uint32_t first = 0;    // used symbol
@@ -218,12 +239,7 @@ std::vector<Frequencies> fit_tables(std::span<const std::vector<std::uint64_t>> 
 void write_tables(ByteWriter& out, std::span<const Frequencies> tables) {
     check_tables(tables);
     unsigned fineness = 0;
-    const auto balances = [&] {
-        return std::all_of(tables.begin(), tables.end(), [&](const Frequencies& table) {
-            return balance_of(table.of, fineness).has_value();
-        });
-    };
-    while (!balances()) ++fineness;  // at kMaxFineness nothing is dropped
+    for (const Frequencies& table : tables) fineness = std::max(fineness, least_fineness(table.of));
 
     Bytes body;
     range::BinaryEncoder coder(body);
