@@ -48,10 +48,10 @@ from nncodec.train.universal import Universal, exact_codec  # noqa: E402
 
 RECIPES = {
     "lenet5_mnist": Universal(
-        density=0.016, prune_epochs=6, quantise_epochs=4, tune_epochs=1, lr=0.01, distill=0.5
+        density=0.016, prune_epochs=15, quantise_epochs=12, tune_epochs=1, lr=0.01, revive=0.1, distill=0.5
     ),
     "resnet32_cifar10": Universal(
-        density=0.095, prune_epochs=12, quantise_epochs=12, tune_epochs=1, lr=0.05, distill=0.7
+        density=0.095, prune_epochs=20, quantise_epochs=18, tune_epochs=2, lr=0.05, distill=0.7
     ),
 }
 BATCH = 256

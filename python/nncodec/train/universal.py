@@ -64,6 +64,8 @@ class Universal(Method):
         Which parameters; those of two or more dimensions where none are given.
     lr, momentum, weight_decay : float
         Of stochastic gradient descent; the rate falls to 0 along a cosine over all epochs.
+    revive : float
+        Share of the gradient that pruned weights get; by it they may come back.
     distill, temperature : float
         Weight of the divergence from the outputs of the model as it came, which must be logits; 0: none.
     precision : float
@@ -86,6 +88,7 @@ class Universal(Method):
     lr: float = 0.02
     momentum: float = 0.9
     weight_decay: float = 1e-4
+    revive: float = 1.0
     distill: float = 0.0
     temperature: float = 3.0
     precision: float = 1 / 32
@@ -195,7 +198,11 @@ class _Training(Run):
             density = cubic_density(pruned, 1.0, method.density)
             self.mask = keep_largest(lamp_scores(flat.latent, flat.pieces), density)
         if stage == "quantise" and self._scalar:
+            # From the float weights to their levels over the first half of the stage: a jump would undo much.
             self._levels().write_to(flat.shown)
+            share = 2 * (at - method.prune_epochs) / method.quantise_epochs
+            if share < 1:
+                flat.shown.lerp_(flat.latent * self.mask, 1 - share)
         else:
             torch.mul(flat.latent, self.mask, out=flat.shown)
 
@@ -248,7 +255,10 @@ class _Training(Run):
                 assert self.shared is not None
                 self.shared.step(flat.gradient, rate, method.momentum)
             else:  # straight through: a pruned weight learns too, and may come back
-                gradient = flat.gradient.add_(flat.latent, alpha=method.weight_decay)
+                gradient = flat.gradient
+                if method.revive != 1:
+                    gradient.mul_(torch.where(self.mask, 1.0, method.revive))
+                gradient.add_(flat.latent, alpha=method.weight_decay)
                 self.velocity.mul_(method.momentum).add_(gradient)
                 flat.latent.add_(gradient + method.momentum * self.velocity, alpha=-rate)
         for group in self.optimiser.param_groups:
