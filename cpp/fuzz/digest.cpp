@@ -16,6 +16,7 @@
 #include "base/dispatch.hpp"
 #include "codecs/lossless.hpp"
 #include "codecs/uniform.hpp"
+#include "codecs/universal.hpp"
 #include "entropy/adaptive_bytes.hpp"
 #include "entropy/rans.hpp"
 #include "quantize/float_source.hpp"
@@ -299,6 +300,44 @@ void uniform_codec(Report& report) {
     }
 }
 
+void universal_codec(Report& report) {
+    constexpr std::size_t kElements = 64 * 3 * 3 * 7;
+    std::vector<float> values(kElements);
+    Random random(13);
+    for (std::size_t i = 0; i < kElements; ++i) {
+        const double x = random.normal();
+        values[i] = random.next() % 3 == 0 ? 0.0F : static_cast<float>(x * static_cast<double>(1 + i % 7));
+    }
+    const ByteView data(reinterpret_cast<const std::uint8_t*>(values.data()), 4 * values.size());
+    for (unsigned kind = 0; kind < lattice::kLattices; ++kind) {
+        for (const bool dithered : {false, true}) {
+            for (const bool table : {false, true}) {
+                const std::string name = "universal lattice=" + std::to_string(kind) +
+                                         (dithered ? " dither" : "") + (table ? " table" : "");
+                report.line(name, [&, kind, dithered, table](Result& result) {
+                    UniversalOptions options;
+                    options.lattice = static_cast<lattice::Lattice>(kind);
+                    options.dither = dithered ? DitherMode::on : DitherMode::off;
+                    options.coder = table ? universal::Coder::lzw : universal::Coder::mixing;
+                    options.dimension = table ? lattice::dimension(options.lattice) : 0;
+                    options.centroid = dithered;
+                    options.key = 99;
+                    const UniversalPlan plan({DType::float32, data, {{64, 7, 3, 3}}, 0.75, {}, "digest"},
+                                             options, 1);
+                    result.add(plan.model());
+                    const Bytes chunk = plan.encode_chunk(0);
+                    result.add(chunk);
+                    Bytes back(data.size());
+                    UniversalDecoder(2, kElements, plan.chunk_elements(), plan.model())
+                        .decode(0, chunk, back);
+                    result.add(back);
+                    return plan.chunks() == 1;
+                });
+            }
+        }
+    }
+}
+
 void trellis_quantiser(Report& report) {
     constexpr std::size_t kElements = 6011;
     std::vector<float> values(kElements);
@@ -376,5 +415,6 @@ int main() {
     uniform_codec(report);
     trellis_quantiser(report);
     cosine_transform(report);
+    universal_codec(report);
     return report.failed() ? 1 : 0;
 }

@@ -18,6 +18,9 @@ void register_information(py::module_& m);
 void register_codecs(py::module_& m);
 void register_lossless(py::module_& m);
 void register_codecs_uniform(py::module_& m);
+void register_codecs_universal(py::module_& m);
+void register_lattice(py::module_& m);
+void register_universal_coders(py::module_& m);
 
 namespace {
 
@@ -57,4 +60,7 @@ PYBIND11_MODULE(_core, m, pybind11::mod_gil_not_used()) {
     register_codecs(m);
     register_lossless(m);
     register_codecs_uniform(m);
+    register_codecs_universal(m);
+    register_lattice(m);
+    register_universal_coders(m);
 }

@@ -1,6 +1,6 @@
 """The C++ engine: kernels and chunk coders. One section per folder of cpp/."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
 import numpy as np
@@ -246,3 +246,66 @@ def trellis_dequantise(
 def kernel_sums(
     points: Buffer, dimensions: int, class_ends: Buffer, sums: Buffer, threads: int = 0
 ) -> None: ...
+
+# lattices and universal coders
+
+def lattice_code(lattice: str, point: Buffer) -> tuple[int, list[int]]: ...
+def lattice_dither(lattice: str, key: int, first: int, out: Buffer) -> None: ...
+def lattice_nearest(lattice: str, x: Buffer, out: Buffer) -> None: ...
+def lattice_point(lattice: str, coset: int, integers: Sequence[int]) -> list[float]: ...
+def lattice_random_bits(key: int, counter: int) -> int: ...
+def lattice_scale(lattice: str, axis: int) -> float: ...
+def lzw_decode(stream: Buffer, out: Buffer) -> None: ...
+def lzw_encode(data: Buffer) -> bytes: ...
+def mixing_decode(
+    stream: Buffer,
+    out: Buffer,
+    kinds: Buffer | None = None,
+    width: int = 1,
+    repeat: int = 1,
+    row: int = 0,
+) -> None: ...
+def mixing_encode(
+    values: Buffer, kinds: Buffer | None = None, width: int = 1, repeat: int = 1, row: int = 0
+) -> bytes: ...
+
+class UniversalDecoder(ChunkDecoder):
+    step: float
+    lattice: int
+    coder: int
+    dithered: bool
+    masked: bool
+    rows: int
+
+class UniversalPlan:
+    model: bytes
+    chunk_elements: int
+    chunks: int
+    dithered: bool
+    squared_error: float
+    def raw_chunk(self, chunk: int) -> tuple[bytes, bytes]: ...
+
+def universal_decoder(
+    dtype: int,
+    elements: int,
+    chunk_elements: int,
+    model: Buffer,
+    unpack: Callable[[int, bytes, int], bytes] | None = None,
+) -> UniversalDecoder: ...
+def universal_encode(
+    plans: Sequence[UniversalPlan], first: int, end: int, threads: int = 0
+) -> list[list[bytes]]: ...
+
+# parts: (dtype, shapes, data, name, key); settings: (step, importance)
+def universal_plans(
+    parts: Sequence[tuple[int, Sequence[Sequence[int]], Buffer, str, int]],
+    settings: Sequence[tuple[float, NDArray[np.float32] | None]],
+    lattice: str,
+    dither: str,
+    coder: str,
+    dimension: int,
+    centroid: bool,
+    exact: bool,
+    table: Buffer | None = None,
+    threads: int = 0,
+) -> list[UniversalPlan]: ...

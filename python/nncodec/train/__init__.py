@@ -10,3 +10,4 @@ from nncodec.train.compensated import CompensatedClustering as CompensatedCluste
 from nncodec.train.slq import MLQ as MLQ
 from nncodec.train.slq import SLQ as SLQ
 from nncodec.train.straight_through import StraightThrough as StraightThrough
+from nncodec.train.universal import Universal as Universal

@@ -17,8 +17,8 @@ _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 def fold_statistics(model: nn.Module) -> int:
     """Move running statistics into weight and bias: mean 0 and variance 1 remain, the function stays the same.
 
-    In evaluation a normalisation is one factor and one summand per channel, yet it is stored as four numbers. Afterwards
-    two of them are constants, which cost nothing. Returns how many normalisations were folded.
+    In evaluation a normalisation is one factor and one summand per channel, yet it is stored as four numbers.
+    Afterwards two of them are constants, which cost nothing. Returns how many normalisations were folded.
     """
     folded = 0
     for module in model.modules():

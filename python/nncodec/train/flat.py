@@ -1,4 +1,4 @@
-"""Weights of several layers as one vector, so that a step of training costs a few operations and not a few per layer."""
+"""Weights of several layers as one vector: a step of training costs a few operations, not a few per layer."""
 
 from __future__ import annotations
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -29,12 +30,15 @@ class SharedVectors:
         float32, (rows, n); every element is a parameter.
     dither : torch.Tensor or None
         float64, one element per position.
+    steps : mapping
+        Quantiser step of each layer, where there are such.
     """
 
     positions: Tensor
     symbols: Tensor
     table: Tensor
     dither: Tensor | None = None
+    steps: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         n = self.table.shape[1]
@@ -48,18 +52,18 @@ class SharedVectors:
         )
         self._velocity = torch.zeros_like(self.table)
 
-    def state(self) -> dict[str, Tensor | None]:
+    def state(self) -> dict[str, Any]:
         """What :meth:`restored` needs."""
         names = ("positions", "symbols", "table", "dither")
-        return {name: getattr(self, name) for name in names} | {"velocity": self._velocity}
+        tensors = {name: getattr(self, name) for name in names}
+        return tensors | {"velocity": self._velocity, "steps": dict(self.steps)}
 
     @classmethod
-    def restored(cls, state: Mapping[str, Tensor | None], device: torch.device) -> SharedVectors:
+    def restored(cls, state: Mapping[str, Any], device: torch.device) -> SharedVectors:
         """As it was."""
-        at = {name: None if value is None else value.to(device) for name, value in state.items()}
+        at = {name: v.to(device) if isinstance(v, Tensor) else v for name, v in state.items()}
         velocity = at.pop("velocity")
-        made = cls(**at)  # type: ignore[arg-type]
-        assert velocity is not None
+        made = cls(**at)
         made._velocity = velocity
         return made
 
@@ -79,6 +83,13 @@ class SharedVectors:
         self._velocity.mul_(momentum).add_(average)
         self.table.add_(average + momentum * self._velocity, alpha=-rate)
 
+    def rows_of(self, piece: slice) -> Tensor:
+        """The rows of the table that weights of this piece use."""
+        inside = (self.positions >= piece.start) & (self.positions < piece.stop)
+        n = self.table.shape[1]
+        used = torch.unique(self.symbols[inside.view(-1, n).any(1)])
+        return self.table[used]
+
     def without_zeros(self) -> None:
         """Elements of exactly 0 become tiny, for a weight of 0 would be taken for a pruned one."""
         tiny = self.table.abs().max().clamp_min(1e-30) * 2.0**-40
@@ -90,7 +101,9 @@ def _average(values: Tensor, groups: Tensor, count: int) -> Tensor:
     return sums / torch.bincount(groups, minlength=count).clamp_min(1)
 
 
-def scalar_levels(latent: Tensor, mask: Tensor, group: Tensor, groups: int, step: float, levels: int) -> SharedVectors:
+def scalar_levels(
+    latent: Tensor, mask: Tensor, group: Tensor, groups: int, step: float, levels: int
+) -> SharedVectors:
     """Surviving weights rounded to levels of magnitude 1 to ``levels``; a table entry is the mean of its weights."""
     positions = mask.nonzero().squeeze(1)
     values, of = latent[positions], group[positions]
@@ -100,6 +113,12 @@ def scalar_levels(latent: Tensor, mask: Tensor, group: Tensor, groups: int, step
     symbols = of * (2 * levels + 1) + level
     count = groups * (2 * levels + 1)
     return SharedVectors(positions, symbols, _average(values, symbols, count)[:, None])
+
+
+def _short(step: float) -> float:
+    """The step with the upper half of its bits, which is what a file stores."""
+    bits = np.array([step]).view(np.uint64) & np.uint64(0xFFFFFFFF00000000)
+    return float(bits.view(np.float64)[0])
 
 
 def lattice_vectors(
@@ -116,29 +135,37 @@ def lattice_vectors(
 ) -> SharedVectors:
     """Surviving weights of each layer cut into vectors, dithered where a seed is given, and rounded to the lattice."""
     from nncodec import _core
+    from nncodec.codecs.universal import dither_key
 
-    n = dimension or LATTICES[lattice]
+    axes = LATTICES[lattice]
+    n = dimension or axes
+    scale = np.array([_core.lattice_scale(lattice, axis) for axis in range(axes)])
     flat, alive = latent.cpu().double().numpy(), mask.cpu().numpy()
     mean = float(np.abs(flat[alive]).mean())
     positions, points, owners, dithers = [], [], [], []
+    steps = {}
     for layer, (piece, name) in enumerate(zip(pieces, names, strict=True)):
         within = np.flatnonzero(alive[piece]) + piece.start
         delta = step * (float(np.abs(flat[within]).mean()) if per_layer and within.size else mean)
+        delta = _short(max(delta, 1e-30))
+        steps[name] = delta
         for start in range(piece.start, piece.stop, PIECE):
             chosen = within[(within >= start) & (within < start + PIECE)]
             padded = np.full(-(-chosen.size // n) * n, -1, np.int64)
             padded[: chosen.size] = chosen
-            values = np.where(padded >= 0, flat[padded], 0.0)
-            noise = np.zeros_like(values)
+            natural = np.where(padded >= 0, flat[padded], 0.0) / np.tile(delta * scale, padded.size // axes)
+            noise = np.zeros_like(natural)
             if dither_seed is not None:
-                key = _core.universal_key(dither_seed, name)
-                noise = _core.lattice_dither(lattice, key, (start - piece.start) // LATTICES[lattice], values.size)
-                noise *= delta
-            point = _core.lattice_nearest(lattice, (values + noise) / delta) * delta
+                vectors = -(-PIECE // axes)  # numbers of a chunk
+                first = (start - piece.start) // PIECE * vectors
+                _core.lattice_dither(lattice, dither_key(dither_seed, name), first, noise)
+            point = np.empty_like(natural)
+            _core.lattice_nearest(lattice, natural + noise, point)
+            units = np.tile(delta * scale, padded.size // axes)
             positions.append(padded)
-            points.append(point.reshape(-1, n))
+            points.append((point * units).reshape(-1, n))
             owners.append(np.full(len(point) // n, layer if per_layer else 0))
-            dithers.append(noise)
+            dithers.append(units * noise)
     rows = np.concatenate([np.concatenate(owners)[:, None], np.concatenate(points)], axis=1)
     table, symbols = np.unique(rows, axis=0, return_inverse=True)
     device = latent.device
@@ -147,4 +174,5 @@ def lattice_vectors(
         torch.from_numpy(symbols.reshape(-1)).to(device),
         torch.from_numpy(table[:, 1:].astype(np.float32)).to(device),
         None if dither_seed is None else torch.from_numpy(np.concatenate(dithers)).to(device),
+        steps,
     )

@@ -16,6 +16,7 @@ from collections.abc import Iterable, Mapping, Sized
 from copy import deepcopy
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from glob import escape
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
@@ -99,7 +100,9 @@ class Universal(Method):
         if self.lattice not in LATTICES:
             raise ValueError(f"lattice must be one of {', '.join(LATTICES)}, got {self.lattice!r}")
         if self.dimension < 0 or self.dimension % LATTICES[self.lattice] != 0:
-            raise ValueError(f"dimension must be a multiple of {LATTICES[self.lattice]}, got {self.dimension!r}")
+            raise ValueError(
+                f"dimension must be a multiple of {LATTICES[self.lattice]}, got {self.dimension!r}"
+            )
         if not self.step > 0 or self.levels < 1:
             raise ValueError(f"step and levels must be positive, got {self.step!r} and {self.levels!r}")
         if min(self.prune_epochs, self.quantise_epochs, self.tune_epochs) < 0:
@@ -246,7 +249,10 @@ class _Training(Run):
                 known = call(self.teacher, inputs)
             t = method.temperature
             soft = F.kl_div(
-                F.log_softmax(outputs / t, 1), F.log_softmax(known / t, 1), reduction="batchmean", log_target=True
+                F.log_softmax(outputs / t, 1),
+                F.log_softmax(known / t, 1),
+                reduction="batchmean",
+                log_target=True,
             )
             value = (1 - method.distill) * value + method.distill * t * t * soft
         value.backward()  # type: ignore[no-untyped-call]
@@ -280,19 +286,37 @@ class _Training(Run):
                 _round_to_grid(value, self.method.precision)
 
     def codec(self) -> Mapping[str, str | Codec]:
-        self.flat.release()
-        return exact_codec(dict(self.model.state_dict()), self.flat.names)
+        from nncodec.codecs.universal import UniversalExact, dither_key
+
+        method, flat = self.method, self.flat
+        assert self.shared is not None
+        flat.release()
+        chosen = exact_codec(
+            dict(self.model.state_dict()), flat.names, method.dimension or LATTICES[method.lattice]
+        )
+        if self.shared.dither is not None:
+            for name, piece in zip(flat.names, flat.pieces, strict=True):
+                chosen[escape(name)] = UniversalExact(
+                    step=self.shared.steps[name],
+                    lattice=method.lattice,
+                    dimension=self.shared.table.shape[1],
+                    key=dither_key(method.seed, name),
+                    table=self.shared.rows_of(piece).cpu().numpy().astype("<f4").tobytes(),
+                )
+        return chosen
 
 
-def exact_codec(tensors: Mapping[str, Tensor], names: Iterable[str]) -> dict[str, str | Codec]:
+def exact_codec(
+    tensors: Mapping[str, Tensor], names: Iterable[str], dimension: int = 1
+) -> dict[str, str | Codec]:
     """The ``codec=`` that stores trained tensors bit for bit.
 
-    Those named have few distinct values, which go into a table; others are multiples of a power of two, which is found
+    Those named have few distinct vectors, which go into a table; others are multiples of a power of two, which is found
     here.
     """
     from nncodec.codecs.universal import UniversalExact
 
-    chosen: dict[str, str | Codec] = {name: UniversalExact() for name in names}
+    chosen: dict[str, str | Codec] = {name: UniversalExact(dimension=dimension) for name in names}
     for name, value in tensors.items():
         if name not in chosen and value.is_floating_point() and bool(value.count_nonzero()):
             chosen[name] = UniversalExact(step=_common_power(value))
@@ -310,7 +334,7 @@ def _round_to_grid(values: Tensor, precision: float) -> None:
     rms = float(values.double().square().mean().sqrt())
     if rms > 0:
         step = 2.0 ** math.floor(math.log2(rms * precision))
-        values.copy_(torch.round(values.double() / step) * step)
+        values.copy_(torch.round(values.double() / step) * step + 0.0)  # no negative zeros
 
 
 def _common_power(values: Tensor) -> float:
