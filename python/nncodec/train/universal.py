@@ -286,8 +286,6 @@ class _Training(Run):
                 _round_to_grid(value, self.method.precision)
 
     def codec(self) -> Mapping[str, str | Codec]:
-        from nncodec.codecs.universal import UniversalExact, dither_key
-
         method, flat = self.method, self.flat
         assert self.shared is not None
         flat.release()
@@ -295,6 +293,8 @@ class _Training(Run):
             dict(self.model.state_dict()), flat.names, method.dimension or LATTICES[method.lattice]
         )
         if self.shared.dither is not None:
+            from nncodec.codecs.universal import UniversalExact, dither_key
+
             for name, piece in zip(flat.names, flat.pieces, strict=True):
                 chosen[escape(name)] = UniversalExact(
                     step=self.shared.steps[name],
