@@ -88,6 +88,16 @@ def high_rate_gap(lattice: str, bits: float = 6.0, samples: int = 1 << 21) -> fl
     return rate - 0.5 * math.log2(1 / distortion)
 
 
+def coded_gap(lattice: str, dither: str, bits: float = 4.0, samples: int = 1 << 20) -> float:
+    """Bits above R(D) of what the codec really writes for a Gaussian, model included."""
+    x = np.random.default_rng(7).standard_normal(samples // 24 * 24).astype(np.float32)
+    part = Part(2, (x.shape,), x.view(np.uint8), ("gaussian",))
+    step = math.sqrt(2 * math.pi * math.e) * 2.0**-bits
+    (trial,) = Universal(lattice, dither, dimension=0).trial([part], [Setting(step)], 0)  # type: ignore[arg-type]
+    energy = float((x.astype(np.float64) ** 2).sum())
+    return trial.bits / x.size - 0.5 * math.log2(energy / trial.squared_error)
+
+
 def measured_gap(bits: float = 4.5, samples: int = 1 << 22) -> float:
     """The same for the scalar lattice from the levels themselves: H(Q | U) by classes of dither."""
     x, noise = np.random.default_rng(6).standard_normal(samples), np.empty(samples)
@@ -121,6 +131,15 @@ def _gaps(options: Options) -> Iterator[Row]:
                 "measured": gap,
                 "wanted": wanted,
                 "difference": gap - wanted,
+            }
+        if options.wants(f"coded gap {lattice}"):
+            plain, dithered = coded_gap(lattice, "off"), coded_gap(lattice, "on")
+            yield {
+                "entry": f"coded gap {lattice}",
+                "measured": plain,
+                "wanted": wanted,
+                "difference": plain - wanted,
+                "with dither": dithered,
             }
     if options.wants("theory gap z levels"):
         gap = measured_gap()

@@ -51,10 +51,11 @@ RECIPES = {
         density=0.016, prune_epochs=15, quantise_epochs=12, tune_epochs=1, lr=0.01, revive=0.1, distill=0.5
     ),
     "resnet32_cifar10": Universal(
-        density=0.095, prune_epochs=20, quantise_epochs=18, tune_epochs=2, lr=0.05, distill=0.7
+        density=0.104, prune_epochs=15, quantise_epochs=20, tune_epochs=1, lr=0.02, revive=0.1, distill=0.9,
+        temperature=4.0, fine_below=1024,
     ),
-}
-BATCH = 256
+}  # fmt: skip
+BATCH = 128
 
 
 class Batches:

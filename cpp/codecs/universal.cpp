@@ -58,13 +58,16 @@ double Model::scale(std::size_t axis) const noexcept {
 }
 
 Bytes Model::write() const {
+    // In one piece: field by field, GCC 12 sees an overflow that is none.
+    std::array<std::uint8_t, 10> head{};
+    head[0] = static_cast<std::uint8_t>(lattice);
+    head[1] = static_cast<std::uint8_t>((dithered ? kDithered : 0) | (masked ? kMasked : 0));
+    head[2] = static_cast<std::uint8_t>(coder);
+    head[3] = static_cast<std::uint8_t>(table);
+    store_le(head.data() + 4, static_cast<std::uint32_t>(std::bit_cast<std::uint64_t>(step) >> 32));
+    store_le(head.data() + 8, shrink);
     ByteWriter out;
-    out.u8(static_cast<std::uint8_t>(lattice));
-    out.u8(static_cast<std::uint8_t>((dithered ? kDithered : 0) | (masked ? kMasked : 0)));
-    out.u8(static_cast<std::uint8_t>(coder));
-    out.u8(static_cast<std::uint8_t>(table));
-    out.le(static_cast<std::uint32_t>(std::bit_cast<std::uint64_t>(step) >> 32));
-    out.le(shrink);
+    out.bytes(head);
     if (dithered) out.le(key);
     out.varint(layout.width);
     out.varint(layout.repeat);

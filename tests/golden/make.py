@@ -72,17 +72,34 @@ def lossy() -> dict[str, Any]:
 LOSSLESS_INPUTS = {"dense": dense, "types": types, "tied": tied}
 
 
-def goldens() -> dict[str, tuple[Any, str, dict[str, float]]]:
-    """Name of each golden file to (input, codec, budget)."""
-    from nncodec.codecs import CODECS
+def pruned() -> dict[str, Any]:
+    """A kernel and a matrix with zeros."""
+    kernel = bell(162, 8).reshape(6, 3, 3, 3)
+    kernel[bits(162, 9).reshape(kernel.shape) < 150] = 0
+    return {"kernel": kernel, "matrix": bell(200, 10).reshape(10, 20)}
 
-    made: dict[str, tuple[Any, str, dict[str, float]]] = {}
+
+def goldens() -> dict[str, tuple[Any, Any, dict[str, float]]]:
+    """Name of each golden file to (input, codec, budget)."""
+    from nncodec.codecs import CODECS, Universal
+
+    made: dict[str, tuple[Any, Any, dict[str, float]]] = {}
     for codec in sorted(CODECS.values(), key=lambda codec: codec.id):
         name = f"v1_{codec.name}{codec.version}"
         if codec.lossy:
             made[name] = (lossy, codec.name, {"step": 0.0625})
         else:
             made |= {f"{name}_{kind}": (make, codec.name, {}) for kind, make in LOSSLESS_INPUTS.items()}
+    for lattice, dither, coder, dimension in (
+        ("a2", "on", "mixing", 0),
+        ("d4", "off", "lzw", 4),
+        ("e8", "on", "deflate", 0),
+        ("leech", "on", "mixing", 0),
+        ("z", "on", "bzip2", 2),
+        ("z", "off", "lzma", 1),
+    ):
+        variant = Universal(lattice, dither, coder, dimension)
+        made[f"v1_universal1_{lattice}_{dither}_{coder}"] = (pruned, variant, {"step": 0.0625})
     return made
 
 

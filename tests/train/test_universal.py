@@ -58,6 +58,7 @@ def trained() -> nn.Module:
 
 OPTIONS: dict[str, dict[str, Any]] = {
     "ternary": {},
+    "fine": {"fine_below": 100},
     "levels": {"levels": 4, "step": 0.5, "scales": "network"},
     "pairs": {"dimension": 2, "step": 0.6},
     "dither": {"dither": True, "step": 0.5},
@@ -145,7 +146,9 @@ def test_gradient_of_an_element_is_the_average() -> None:
 def test_levels_are_means_of_their_weights() -> None:
     latent = torch.tensor([0.1, -0.9, 1.1, 2.4, 0.0, -1.1])
     mask = torch.tensor([False, True, True, True, False, True])
-    shared = scalar_levels(latent, mask, torch.zeros(6, dtype=torch.long), 1, 0.8, 2)
+    shared = scalar_levels(
+        latent, mask, torch.zeros(6, dtype=torch.long), torch.tensor([0.8]), torch.tensor([2.0]), 2
+    )
     shown = torch.empty(6)
     shared.write_to(shown)
     assert torch.allclose(shown, torch.tensor([0, -1.0, 1.1, 2.4, 0, -1.0]))

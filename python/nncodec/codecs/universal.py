@@ -247,22 +247,18 @@ def _encoded(
 ) -> list[Encoded]:
     if coder not in _ENGINE:
         return [Encoded(plan.chunk_elements, plan.model, _packed(plan, coder)) for plan in plans]
-    if len(plans) > 1:
-        chunks = universal_encode(plans, 0, max(plan.chunks for plan in plans), threads)
-        return [Encoded(plan.chunk_elements, plan.model, of) for plan, of in zip(plans, chunks, strict=True)]
-    return [
-        Encoded(
-            plan.chunk_elements,
-            plan.model,
-            in_windows(
-                plan.chunks,
-                plan.chunk_elements * item_size(part.dtype),
-                threads,
-                lambda first, end, plan=plan: universal_encode([plan], first, end, threads)[0],
-            ),
-        )
-        for plan, part in zip(plans, parts, strict=True)
-    ]
+    if len(plans) == 1:
+        return [_lazily(plans[0], parts[0], threads)]
+    chunks = universal_encode(plans, 0, max((plan.chunks for plan in plans), default=0), threads)
+    return [Encoded(plan.chunk_elements, plan.model, of) for plan, of in zip(plans, chunks, strict=True)]
+
+
+def _lazily(plan: UniversalPlan, part: Part, threads: int) -> Encoded:
+    chunk_bytes = plan.chunk_elements * item_size(part.dtype)
+    chunks = in_windows(
+        plan.chunks, chunk_bytes, threads, lambda first, end: universal_encode([plan], first, end, threads)[0]
+    )
+    return Encoded(plan.chunk_elements, plan.model, chunks)
 
 
 def _packed(plan: UniversalPlan, coder: str) -> Iterator[bytes]:

@@ -148,7 +148,7 @@ class Integers:
         self.contexts = [(i, kind, context) for i, context in enumerate(contexts)]
 
     def _decide(self, node: int, of: int, bit: int) -> int:
-        counters = [self.counters[(*context, node)] for context in self.contexts]
+        counters = [self.counters[i, kind, context, node] for i, kind, context in self.contexts]
         for counter in counters:
             if counter.n == 0:
                 counter.state = counters[0].state

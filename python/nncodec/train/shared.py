@@ -102,17 +102,21 @@ def _average(values: Tensor, groups: Tensor, count: int) -> Tensor:
 
 
 def scalar_levels(
-    latent: Tensor, mask: Tensor, group: Tensor, groups: int, step: float, levels: int
+    latent: Tensor, mask: Tensor, group: Tensor, steps: Tensor, levels: Tensor, most: int
 ) -> SharedVectors:
-    """Surviving weights rounded to levels of magnitude 1 to ``levels``; a table entry is the mean of its weights."""
+    """Surviving weights rounded to levels of magnitude 1 to ``levels``; a table entry is the mean of its weights.
+
+    ``group`` numbers the weights' groups; ``steps`` (in units of the group's mean magnitude) and ``levels``, at most
+    ``most``, are per group.
+    """
+    groups = steps.numel()
     positions = mask.nonzero().squeeze(1)
     values, of = latent[positions], group[positions]
-    steps = step * _average(values.abs(), of, groups).clamp_min(1e-30)
-    magnitude = torch.round(values.abs() / steps[of]).clamp(1, levels)
-    level = torch.where(values < 0, -magnitude, magnitude).long() + levels
-    symbols = of * (2 * levels + 1) + level
-    count = groups * (2 * levels + 1)
-    return SharedVectors(positions, symbols, _average(values, symbols, count)[:, None])
+    width = steps * _average(values.abs(), of, groups).clamp_min(1e-30)
+    magnitude = torch.round(values.abs() / width[of]).clamp_min(1).minimum(levels[of])
+    level = torch.where(values < 0, -magnitude, magnitude).long() + most
+    symbols = of * (2 * most + 1) + level
+    return SharedVectors(positions, symbols, _average(values, symbols, groups * (2 * most + 1))[:, None])
 
 
 def _short(step: float) -> float:

@@ -53,6 +53,9 @@ class Universal(Method):
         Quantiser step, in units of the mean magnitude of the surviving weights (of the layer, or of all).
     levels : int
         Largest magnitude of a level.
+    fine_below, fine_levels : int
+        Layers of fewer weights have so many levels, and steps finer in proportion: the first and the last layer of a
+        network are small and matter much. Lattice ``z`` of dimension 1 without dither, scales by layer.
     lattice : {"z", "a2", "d4", "e8", "leech"}
         Vectors are rounded to this lattice, scaled to cells of volume step**dimension.
     dimension : int
@@ -70,7 +73,8 @@ class Universal(Method):
     distill, temperature : float
         Weight of the divergence from the outputs of the model as it came, which must be logits; 0: none.
     precision : float
-        All other parameters are rounded to multiples of a power of two at most this share of their root mean square.
+        All other parameters are rounded to multiples of a power of two, at most this share of 1.5 times their median
+        magnitude.
     seed
         Also of the dither.
     """
@@ -81,6 +85,8 @@ class Universal(Method):
     tune_epochs: int = 2
     step: float = 1.0
     levels: int = 1
+    fine_below: int = 0
+    fine_levels: int = 12
     lattice: Literal["z", "a2", "d4", "e8", "leech"] = "z"
     dimension: int = 0
     dither: bool = False
@@ -128,6 +134,13 @@ class _Training(Run):
         self.mask = torch.ones_like(self.flat.latent, dtype=torch.bool)
         self.velocity = torch.zeros_like(self.flat.latent)
         self.shared: SharedVectors | None = None
+        per_layer = method.scales == "layer"
+        sizes = torch.tensor([piece.stop - piece.start for piece in self.flat.pieces])
+        fine = (sizes < method.fine_below if per_layer else sizes[:1] < 0).to(self.flat.latent.device)
+        self._group = self.flat.layer if per_layer else torch.zeros_like(self.flat.layer)
+        self._steps = torch.where(fine, method.step * 3 / method.fine_levels, method.step)
+        self._levels_of = torch.where(fine, float(method.fine_levels), float(method.levels))
+        self._most = int(self._levels_of.max())
         others = [p for name, p in model.named_parameters() if name not in set(names) and p.requires_grad]
         unused = torch.zeros(1, device=device_of(model))  # an optimiser must have something
         self.optimiser = torch.optim.SGD(
@@ -216,10 +229,7 @@ class _Training(Run):
 
     def _levels(self) -> SharedVectors:
         flat, method = self.flat, self.method
-        per_layer = method.scales == "layer"
-        group = flat.layer if per_layer else torch.zeros_like(flat.layer)
-        groups = flat.layers if per_layer else 1
-        return scalar_levels(flat.latent, self.mask, group, groups, method.step, method.levels)
+        return scalar_levels(flat.latent, self.mask, self._group, self._steps, self._levels_of, self._most)
 
     def _assign(self) -> SharedVectors:
         if self._scalar:
@@ -255,7 +265,7 @@ class _Training(Run):
                 log_target=True,
             )
             value = (1 - method.distill) * value + method.distill * t * t * soft
-        value.backward()  # type: ignore[no-untyped-call]
+        value.backward()
         with torch.no_grad():
             if stage == "tune":
                 assert self.shared is not None
@@ -325,15 +335,17 @@ def exact_codec(
 
 def _is_target(name: str, parameter: Tensor, patterns: tuple[str, ...]) -> bool:
     if not patterns:
-        return parameter.ndim > 1
+        return len(parameter.shape) > 1
     return any(fnmatchcase(name, pattern) for pattern in patterns)
 
 
 def _round_to_grid(values: Tensor, precision: float) -> None:
     """Round in place to multiples of a power of two."""
-    rms = float(values.double().square().mean().sqrt())
-    if rms > 0:
-        step = 2.0 ** math.floor(math.log2(rms * precision))
+    # The median, for a few channels of no variance have huge factors.
+    magnitudes = values.double().abs()
+    if bool(magnitudes.any()):
+        typical = 1.5 * float(magnitudes[magnitudes > 0].median())
+        step = 2.0 ** math.floor(math.log2(typical * precision))
         values.copy_(torch.round(values.double() / step) * step + 0.0)  # no negative zeros
 
 
