@@ -228,7 +228,7 @@ class _Training(Run):
         return method.lattice == "z" and method.dimension < 2 and not method.dither
 
     def _levels(self) -> SharedVectors:
-        flat, method = self.flat, self.method
+        flat = self.flat
         return scalar_levels(flat.latent, self.mask, self._group, self._steps, self._levels_of, self._most)
 
     def _assign(self) -> SharedVectors:
