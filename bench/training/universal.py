@@ -51,11 +51,10 @@ RECIPES = {
         density=0.016, prune_epochs=15, quantise_epochs=12, tune_epochs=1, lr=0.01, revive=0.1, distill=0.5
     ),
     "resnet32_cifar10": Universal(
-        density=0.104, prune_epochs=15, quantise_epochs=20, tune_epochs=1, lr=0.02, revive=0.1, distill=0.9,
-        temperature=4.0, fine_below=1024,
+        density=0.095, prune_epochs=20, quantise_epochs=18, tune_epochs=2, lr=0.05, revive=0.1, distill=0.7
     ),
-}  # fmt: skip
-BATCH = 128
+}
+BATCH = {"lenet5_mnist": 128, "resnet32_cifar10": 256}
 
 
 class Batches:
@@ -161,7 +160,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--data", type=Path)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--epochs", type=float, default=1.0, help="factor on the recipe's numbers of epochs")
-    parser.add_argument("--batch", type=int, default=BATCH)
+    parser.add_argument("--batch", type=int)
     parser.add_argument(
         "--set", action="append", default=[], metavar="OPTION=VALUE", help="change the recipe"
     )
@@ -184,6 +183,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 0
 
     recipe = RECIPES[given.network]
+    batch = given.batch or BATCH[given.network]
     for change in given.set:
         key, _, value = change.partition("=")
         recipe = replace(recipe, **{key: type(getattr(recipe, key))(value)})
@@ -198,9 +198,9 @@ def main(arguments: list[str] | None = None) -> int:
         torch.backends.cudnn.benchmark = True
         torch.backends.cuda.matmul.allow_tf32 = True
     began = time.perf_counter()
-    batches, test = load(given.network, data, device, given.batch, recipe.seed)
+    batches, test = load(given.network, data, device, batch, recipe.seed)
     if given.steps:
-        batches.labels = batches.labels[: given.steps * given.batch]
+        batches.labels = batches.labels[: given.steps * batch]
     if given.test:
         test = test[0][: given.test], test[1][: given.test]
     plain = task(given.network).build(read_safetensors(data / "weights" / f"{given.network}.safetensors"))
@@ -222,7 +222,7 @@ def main(arguments: list[str] | None = None) -> int:
     outcome: dict[str, Any] = {
         "network": given.network,
         "recipe": {k: v for k, v in asdict(recipe).items() if v is not None and k not in ("inplace",)},
-        "batch": given.batch, "device": str(device), "torch": torch.__version__,
+        "batch": batch, "device": str(device), "torch": torch.__version__,
         "before": start, "after": top1(model, test),
         "seconds": time.perf_counter() - began, "history": result.history,
     }  # fmt: skip

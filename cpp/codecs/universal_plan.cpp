@@ -128,6 +128,10 @@ UniversalPlan::UniversalPlan(const UniformInput& input, const UniversalOptions& 
             model_.shrink = static_cast<std::uint16_t>(std::min(shrink, 65535.0));
         }
     }
+    // The axes of a2 have different scales, which the place in a "kernel" of two tells apart.
+    if (model_.lattice == lattice::Lattice::a2 && !model_.masked && model_.table == Table::none) {
+        model_.layout.repeat = 2;
+    }
     bytes_ = model_.write();
     measure(threads);
 }
