@@ -9,7 +9,7 @@ import torch
 import nncodec
 from nncodec.codecs import CODECS
 
-LOSSY = sorted(name for name, codec in CODECS.items() if codec.lossy)
+LOSSY = sorted(name for name, codec in CODECS.items() if codec.budgeted)
 
 
 def checkpoint() -> dict:

@@ -19,13 +19,14 @@ _spec.loader.exec_module(make)
 
 @pytest.mark.parametrize("path", sorted(FOLDER.glob("*.nncz")), ids=lambda path: path.stem)
 def test_golden_files_decode_bit_for_bit(path):
-    build, _, budget = make.goldens()[path.stem]
+    build = make.goldens()[path.stem][0]
     out = nncodec.load_file(path, framework="np")
     with nncodec.open(path) as file:
         assert file.metadata() == {"golden": path.stem}
         file.verify()
-    if budget:
-        want = np.fromfile(path.with_suffix(".f32"), "<f4")
+    values = path.with_suffix(".f32")
+    if values.exists():  # what a lossy codec gave
+        want = np.fromfile(values, "<f4")
         got = np.concatenate([tensor.reshape(-1) for tensor in out.values()])
         assert got.tobytes() == want.tobytes()
     else:

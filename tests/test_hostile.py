@@ -44,7 +44,7 @@ def checkpoint() -> dict:
 
 
 def blob_of(codec: str) -> bytes:
-    budget = {"snr_db": 20.0} if CODECS[codec].lossy else {}
+    budget = {"snr_db": 20.0} if CODECS[codec].budgeted else {}
     return nncodec.encode(checkpoint(), codec, metadata={"k": "v"}, **budget)
 
 

@@ -165,7 +165,7 @@ def test_selection_by_pattern(tmp_path):
     [
         ({"threads": 0}, ValueError, "threads"),
         ({"threads": 1.5}, TypeError, "threads"),
-        ({"step": 1.0}, ValueError, "step: a budget needs a lossy codec"),
+        ({"step": 1.0}, ValueError, "step: a budget needs a lossy codec that takes one"),
         ({"quality": 1.0}, TypeError, "quality"),
         ({"importance": {"a": np.ones(3)}}, ValueError, "importance"),
         ({"metadata": ["a"]}, TypeError, "metadata must be a mapping"),

@@ -46,8 +46,8 @@ class Budget:
         return flat
 
 
-def read_budget(arguments: Mapping[str, Any], *, lossy: bool) -> Budget | None:
-    """Check the budget arguments of a call; exactly one if there is a lossy codec, none if there is not."""
+def read_budget(arguments: Mapping[str, Any], *, budgeted: bool) -> Budget | None:
+    """Check the budget arguments of a call; exactly one if there is a codec that needs one, else none."""
     given = dict(arguments)
     importance = given.pop("importance", None)
     importance = {} if importance is None else importance
@@ -57,9 +57,9 @@ def read_budget(arguments: Mapping[str, Any], *, lossy: bool) -> Budget | None:
     given = {name: value for name, value in given.items() if value is not None}
     if not isinstance(importance, Mapping):
         raise TypeError("importance must be a mapping of tensor names to arrays")
-    if not lossy:
+    if not budgeted:
         if given or importance:
-            raise ValueError(f"{next(iter(given), 'importance')}: a budget needs a lossy codec")
+            raise ValueError(f"{next(iter(given), 'importance')}: a budget needs a lossy codec that takes one")
         return None
     if len(given) != 1:
         said = f", not {len(given)} ({', '.join(given)})" if given else ""

@@ -27,12 +27,12 @@ def plan(
     begin: Callable[[RecordWriter], None] = lambda writer: None,
     end: Callable[[RecordWriter], None] = lambda writer: writer.finish([]),
 ) -> dict[int, Setting]:
-    """Settings of the tensors that lossy codecs take, by number.
+    """Settings of the tensors that codecs with a budget take, by number.
 
     ``leaves`` holds the tensors that are stored, by number, ``choices`` their codecs. ``begin`` and ``end`` write what
     comes before and after the records; they are called on a writer that only counts.
     """
-    lossy = [number for number, codec in choices.items() if codec.lossy]
+    lossy = [number for number, codec in choices.items() if codec.budgeted]
     if not lossy:
         return {}
     parts = [(cast(LossyCodec, choices[n]), _part(leaves[n])) for n in lossy]
@@ -62,16 +62,16 @@ def _overhead(
     begin: Callable[[RecordWriter], None],
     end: Callable[[RecordWriter], None],
 ) -> int:
-    """Bytes of the file but for models and payloads of lossy records: everything is written, to nowhere."""
+    """Bytes of the file but for models and payloads of records with a budget: everything is written, to nowhere."""
     writer = RecordWriter(cast(IO[bytes], _Nowhere()))
     begin(writer)
     encoder = Encoder(writer, threads)
     for number, codec in choices.items():
-        if not codec.lossy:
+        if not codec.budgeted:
             encoder.add(leaves[number], number, codec)
     encoder.flush()
     for number, codec in choices.items():
-        if codec.lossy:
+        if codec.budgeted:
             writer.reserve(_descriptor(leaves[number], number, codec))
     end(writer)
     return writer.position - writer.reserved

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
-from nncodec.codecs import CODECS, Codec, LossyCodec
+from nncodec.codecs import CODECS, Codec
 from nncodec.dtypes import DType
 
 __all__ = ["CodecLike", "Selection", "resolve_codec"]
@@ -61,9 +61,9 @@ class Selection:
         self._default = resolve_codec(DEFAULT)
 
     @property
-    def lossy(self) -> bool:
-        """Whether any rule has a lossy codec."""
-        return any(rule.codec.lossy for rule in self.rules)
+    def budgeted(self) -> bool:
+        """Whether any rule has a codec that needs a budget."""
+        return any(rule.codec.budgeted for rule in self.rules)
 
     def choose(self, name: str, dtype: DType, shape: tuple[int, ...]) -> Codec:
         """The codec of one tensor."""
@@ -82,7 +82,7 @@ class Selection:
 
     def _fit(self, rule: Rule, name: str, dtype: DType, shape: tuple[int, ...]) -> Codec:
         codec = rule.codec
-        if not isinstance(codec, LossyCodec):
+        if not codec.lossy:
             return codec
         if codec.supports(dtype.code, shape) and (rule.named or (dtype.is_float and len(shape) > 1)):
             return codec

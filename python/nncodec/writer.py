@@ -70,7 +70,7 @@ def write_checkpoint(
     """Encode a checkpoint into a file object, in one pass, front to back."""
     workers = check_threads(threads)
     selection = Selection(codec)
-    limits = read_budget(budget, lossy=selection.lossy)
+    limits = read_budget(budget, budgeted=selection.budgeted)
     about = check_metadata(metadata)
     named, structure = flatten(tensors)
     for name in named:
@@ -146,7 +146,7 @@ class Writer:
     ) -> None:
         self._threads = check_threads(threads)
         self._selection = Selection(codec)
-        self._budget = read_budget(budget, lossy=self._selection.lossy)
+        self._budget = read_budget(budget, budgeted=self._selection.budgeted)
         about = check_metadata(metadata)
         self._names: dict[str, None] = {}
         self._stack = contextlib.ExitStack()
@@ -171,7 +171,7 @@ class Writer:
         found = leaf(name, tensor)
         codec = self._selection.choose(name, found.dtype, found.shape)
         setting = None
-        if self._budget is not None and codec.lossy:
+        if self._budget is not None and codec.budgeted:
             setting = plan({0: found}, {0: codec}, self._budget, self._threads)[0]
         ordinal = len(self._names)
         self._names[name] = None

@@ -98,7 +98,14 @@ class Codec(ABC):
     name: ClassVar[str]
     id: ClassVar[int]
     version: ClassVar[int] = 1
+    # Whether decoded values may differ, and whether a budget over the file decides how much they do. A lossy codec that
+    # takes no budget is told by its options what to lose.
     lossy: ClassVar[bool] = False
+    budgeted: ClassVar[bool] = False
+
+    def supports(self, dtype: int, shape: tuple[int, ...]) -> bool:
+        """Whether this codec may take such a tensor; what a lossy codec may not take goes to ``lossless``."""
+        return True
 
     @abstractmethod
     def encode(
@@ -110,7 +117,7 @@ class Codec(ABC):
         part of any size, whose ``Encoded.chunks`` should then be lazy. It consumes the chunks of the first
         result, then those of the second, and so on. ``threads`` 0 means all cores.
 
-        ``settings`` has one entry per part for a lossy codec and is None for a lossless one.
+        ``settings`` has one entry per part for a codec with a budget and is None for others.
         """
 
     @classmethod
@@ -132,10 +139,7 @@ class LossyCodec(Codec):
     """A codec that trades error for size through a quantiser step."""
 
     lossy: ClassVar[bool] = True
-
-    def supports(self, dtype: int, shape: tuple[int, ...]) -> bool:
-        """Whether this codec may take such a tensor (floats only, as a rule); others go to ``lossless``."""
-        return True
+    budgeted: ClassVar[bool] = True
 
     @abstractmethod
     def trial(self, parts: Sequence[Part], settings: Sequence[Setting], threads: int) -> list[Trial]:
