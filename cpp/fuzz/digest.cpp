@@ -17,6 +17,7 @@
 #include "codecs/lossless.hpp"
 #include "codecs/uniform.hpp"
 #include "codecs/universal.hpp"
+#include "codecs/weightless.hpp"
 #include "entropy/adaptive_bytes.hpp"
 #include "entropy/rans.hpp"
 #include "quantize/float_source.hpp"
@@ -338,6 +339,47 @@ void universal_codec(Report& report) {
     }
 }
 
+void weightless_codec(Report& report) {
+    constexpr std::size_t kElements = 30'000;
+    constexpr float kValues[] = {-0.75F, -0.5F, 0.25F, 0.5F, 1.25F};
+    std::vector<float> tensor(kElements);
+    Random random(13);
+    for (float& x : tensor) x = random.next() >> 27 == 0 ? kValues[random.next() % 5] : 0.0F;
+    const auto bytes_of = [](std::span<const float> numbers) {
+        return ByteView(reinterpret_cast<const std::uint8_t*>(numbers.data()), numbers.size_bytes());
+    };
+    for (const weightless::Structure structure :
+         {weightless::Structure::ribbon, weightless::Structure::bloomier}) {
+        for (const unsigned mode : {0U, 1U, 2U, 3U}) {
+            const bool packed = mode >= 2;
+            if (packed && structure == weightless::Structure::ribbon) continue;
+            weightless::Model model;
+            model.structure = structure;
+            model.exact = mode % 2 != 0;
+            model.packed = packed;
+            model.bits = 7;
+            const std::string name = std::string("weightless ") +
+                                     (structure == weightless::Structure::ribbon ? "ribbon" : "bloomier") +
+                                     (model.exact ? " exact" : "") + (packed ? " packed" : "");
+            report.line(name, [&](Result& result) {
+                const WeightlessPlan plan(2, bytes_of(tensor), bytes_of(kValues), model, 0, "digest");
+                const Bytes chunk = plan.encode_chunk(0);
+                result.add(plan.model());
+                result.add(chunk);
+                std::vector<float> back(kElements);
+                WeightlessDecoder(2, kElements, plan.chunk_elements(), plan.model())
+                    .decode(0, chunk,
+                            {reinterpret_cast<std::uint8_t*>(back.data()), kElements * sizeof(float)});
+                result.add_values(std::span<const float>(back));
+                for (std::size_t i = 0; i < kElements; ++i) {
+                    if ((tensor[i] != 0 || model.exact) && back[i] != tensor[i]) return false;
+                }
+                return true;
+            });
+        }
+    }
+}
+
 void trellis_quantiser(Report& report) {
     constexpr std::size_t kElements = 6011;
     std::vector<float> values(kElements);
@@ -416,5 +458,6 @@ int main() {
     trellis_quantiser(report);
     cosine_transform(report);
     universal_codec(report);
+    weightless_codec(report);
     return report.failed() ? 1 : 0;
 }

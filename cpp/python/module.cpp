@@ -15,12 +15,14 @@ void register_transform(py::module_& m);
 void register_transform_klt(py::module_& m);
 void register_transform_dct(py::module_& m);
 void register_information(py::module_& m);
+void register_retrieval(py::module_& m);
 void register_codecs(py::module_& m);
 void register_lossless(py::module_& m);
 void register_codecs_uniform(py::module_& m);
 void register_codecs_universal(py::module_& m);
 void register_lattice(py::module_& m);
 void register_universal_coders(py::module_& m);
+void register_codecs_weightless(py::module_& m);
 
 namespace {
 
@@ -57,10 +59,12 @@ PYBIND11_MODULE(_core, m, pybind11::mod_gil_not_used()) {
     register_rans_trellis(m);
     register_trellis(m);
     register_information(m);
+    register_retrieval(m);
     register_codecs(m);
     register_lossless(m);
     register_codecs_uniform(m);
     register_codecs_universal(m);
     register_lattice(m);
     register_universal_coders(m);
+    register_codecs_weightless(m);
 }

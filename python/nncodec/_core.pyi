@@ -75,6 +75,71 @@ def uniform_plans(
     threads: int = 0,
 ) -> list[UniformPlan]: ...
 
+class WeightlessModel:
+    def __init__(
+        self, structure: str, bits: int, words: int = 4, exact: bool = False, packed: bool = False
+    ) -> None: ...
+
+class WeightlessPlan:
+    model: bytes
+    chunk_elements: int
+    chunks: int
+
+class WeightlessDecoder(ChunkDecoder):
+    structure: str
+    bits: int
+    values: int
+    exact: bool
+    packed: bool
+    def look_up(
+        self,
+        chunks: Sequence[int],
+        payloads: Sequence[Buffer],
+        first: Sequence[int],
+        positions: Buffer,
+        out: Buffer,
+    ) -> None: ...
+
+def weightless_plan(
+    dtype: int, data: Buffer, values: Buffer, model: WeightlessModel, seed: int, name: str
+) -> WeightlessPlan: ...
+def weightless_encode(plan: WeightlessPlan, first: int, end: int, threads: int = 0) -> list[bytes]: ...
+def weightless_decoder(
+    dtype: int, elements: int, chunk_elements: int, model: Buffer
+) -> WeightlessDecoder: ...
+def weightless_build(
+    keys: Buffer,
+    codes: Buffer,
+    offsets: Sequence[int],
+    positions: int,
+    model: WeightlessModel,
+    values: int,
+    seed: int = 0,
+    threads: int = 0,
+) -> list[bytes]: ...
+def weightless_count(
+    payloads: Sequence[Buffer], positions: int, model: WeightlessModel, values: int, threads: int = 0
+) -> int: ...
+
+# retrieval
+
+def ribbon_build(
+    keys: Buffer, codes: Buffer, slots: int, bits: int, words: int, seed: int
+) -> bytes | None: ...
+def ribbon_hits(
+    table: Buffer, slots: int, bits: int, words: int, seed: int, first: int, end: int, limit: int
+) -> tuple[NDArray[np.uint32], NDArray[np.uint16]]: ...
+def ribbon_query(
+    table: Buffer, slots: int, bits: int, words: int, seed: int, keys: Buffer, out: Buffer
+) -> None: ...
+def bloomier_build(keys: Buffer, codes: Buffer, third: int, bits: int, seed: int) -> bytes | None: ...
+def bloomier_hits(
+    table: Buffer, third: int, bits: int, seed: int, first: int, end: int, limit: int
+) -> tuple[NDArray[np.uint32], NDArray[np.uint16]]: ...
+def bloomier_query(table: Buffer, third: int, bits: int, seed: int, keys: Buffer, out: Buffer) -> None: ...
+def bloomier_shrink(table: Buffer, third: int, bits: int) -> bytes: ...
+def bloomier_expand(stream: Buffer, third: int, bits: int) -> bytes: ...
+
 # entropy
 
 class RansDecoder:

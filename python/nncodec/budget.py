@@ -59,7 +59,9 @@ def read_budget(arguments: Mapping[str, Any], *, budgeted: bool) -> Budget | Non
         raise TypeError("importance must be a mapping of tensor names to arrays")
     if not budgeted:
         if given or importance:
-            raise ValueError(f"{next(iter(given), 'importance')}: a budget needs a lossy codec that takes one")
+            raise ValueError(
+                f"{next(iter(given), 'importance')}: a budget needs a lossy codec that takes one"
+            )
         return None
     if len(given) != 1:
         said = f", not {len(given)} ({', '.join(given)})" if given else ""

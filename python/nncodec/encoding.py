@@ -210,7 +210,9 @@ class Encoder:
     def _encode(self, codec: Codec) -> None:
         pending = self._pending.pop(codec)
         parts = [_part(record) for record in pending.records]
-        settings = [setting for setting in pending.settings if setting is not None] if codec.budgeted else None
+        settings = (
+            [setting for setting in pending.settings if setting is not None] if codec.budgeted else None
+        )
         results = codec.encode(parts, settings, self._threads)
         for record, part, encoded in zip(pending.records, parts, results, strict=True):
             descriptor = Descriptor(

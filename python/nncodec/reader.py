@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from types import MappingProxyType, TracebackType
 from typing import Any
 
-from nncodec._core import ChunkDecoder, crc32c
+from nncodec._core import ChunkDecoder, WeightlessDecoder, crc32c
 from nncodec.codecs.base import codec_by_id
 from nncodec.container.catalogue import Catalogue, open_catalogue, scan_catalogue
 from nncodec.container.descriptor import Descriptor
@@ -22,6 +22,7 @@ from nncodec.decoding import Batch, Output, decoder_for
 from nncodec.dtypes import BY_CODE
 from nncodec.errors import DecodeError
 from nncodec.limits import check_limit
+from nncodec.lookup import TensorLookup, checked_payload
 from nncodec.slices import TensorSlice
 from nncodec.structure import rebuild
 from nncodec.tensors import Destination, framework_for, writable_bytes
@@ -165,6 +166,31 @@ class File:
         """Something to index: only the chunks that the first dimension's range touches are decoded."""
         self._check(name)
         return TensorSlice(self, name)
+
+    def lookup(self, name: str) -> TensorLookup:
+        """Something to index, element by element: nothing is decoded but the elements that are asked for.
+
+        For tensors of codec ``weightless``; ValueError for others, and for views of them.
+        """
+        self._check(name)
+        alias = self._catalogue.aliases.get(name)
+        number, inner = self._catalogue.places[self._target(name)]
+        record = self._record(number)
+        if not isinstance(record.decoder, WeightlessDecoder) or (
+            alias is not None and alias.shape is not None
+        ):
+            raise ValueError(
+                f"tensor {name!r} cannot be looked up: it is not stored as codec 'weightless' stores it"
+            )
+
+        def payload(chunk: int) -> memoryview:
+            self._check()
+            (found,) = _chunks(
+                self._data, record.entry, record.descriptor, record.crc, range(chunk, chunk + 1)
+            )
+            return checked_payload(found, record.descriptor)
+
+        return TensorLookup(record.descriptor, inner, record.decoder, payload, self._check)
 
     def state_dict(self) -> Mapping[str, Any]:
         """A read-only mapping of names to tensors that decodes on access, each time anew."""

@@ -69,6 +69,16 @@ def lossy() -> dict[str, Any]:
     return {"a": bell(400, 6).reshape(20, 20), "b": bell(500, 7).reshape(20, 25) * np.float32(8)}
 
 
+def sparse() -> dict[str, Any]:
+    """Matrices of few values, most of them zero."""
+    made = {}
+    for name, shape, seed in (("a", (20, 26), 8), ("b", (25, 20), 9)):
+        noise = bits(2 * shape[0] * shape[1], seed).reshape(2, *shape)
+        values = (noise[1] % 6).astype(np.float32) - np.float32(2.5)
+        made[name] = np.where(noise[0] < 26, values / np.float32(16), np.float32(0))
+    return made
+
+
 LOSSLESS_INPUTS = {"dense": dense, "types": types, "tied": tied}
 
 
@@ -81,12 +91,18 @@ def pruned() -> dict[str, Any]:
 
 def goldens() -> dict[str, tuple[Any, Any, dict[str, float]]]:
     """Name of each golden file to (input, codec, budget)."""
-    from nncodec.codecs import CODECS, Universal
+    from nncodec.codecs import CODECS, Universal, Weightless
 
     made: dict[str, tuple[Any, Any, dict[str, float]]] = {}
     for codec in sorted(CODECS.values(), key=lambda codec: codec.id):
         name = f"v1_{codec.name}{codec.version}"
-        if codec.lossy:
+        if codec is Weightless:
+            made |= {
+                f"{name}_ribbon": (sparse, Weightless(6), {}),
+                f"{name}_bloomier": (sparse, Weightless(6, "bloomier", packed=True), {}),
+                f"{name}_exact": (sparse, Weightless(exact=True), {}),
+            }
+        elif codec.lossy:
             made[name] = (lossy, codec.name, {"step": 0.0625} if codec.budgeted else {})
         else:
             made |= {f"{name}_{kind}": (make, codec.name, {}) for kind, make in LOSSLESS_INPUTS.items()}
@@ -105,7 +121,7 @@ def goldens() -> dict[str, tuple[Any, Any, dict[str, float]]]:
 
 def main(names: list[str]) -> None:
     import nncodec
-    from nncodec.codecs import CODECS
+    from nncodec.selection import resolve_codec
 
     known = goldens()
     if names == ["--missing"]:
@@ -117,7 +133,7 @@ def main(names: list[str]) -> None:
             raise SystemExit(f"{name} takes {len(blob)} bytes, above 4096")
         with open(FOLDER / f"{name}.nncz", "xb") as file:  # "x": never over an old one
             file.write(blob)
-        if CODECS[codec].lossy:  # what a lossy file decodes to is part of the promise
+        if resolve_codec(codec).lossy:  # what a lossy file decodes to is part of the promise
             values = np.concatenate([tensor.reshape(-1) for tensor in nncodec.decode(blob).values()])
             (FOLDER / f"{name}.f32").write_bytes(values.astype("<f4").tobytes())
         print(name, len(blob))

@@ -11,3 +11,4 @@ from nncodec.train.slq import MLQ as MLQ
 from nncodec.train.slq import SLQ as SLQ
 from nncodec.train.straight_through import StraightThrough as StraightThrough
 from nncodec.train.universal import Universal as Universal
+from nncodec.train.weightless import Weightless as Weightless

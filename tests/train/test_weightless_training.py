@@ -1,0 +1,132 @@
+"""Weightless training: layers are sparse, of few values, frozen as they decode; just that is encoded."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from torch import nn  # noqa: E402
+from torch.nn import functional as F  # noqa: E402
+
+import nncodec  # noqa: E402
+from nncodec.train import Weightless  # noqa: E402
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Any:
+    """Threads that wait for each other are slow on a busy machine."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def batches(seed: int = 0) -> list[tuple[Any, Any]]:
+    """Two-dimensional clouds in twenty dimensions: separable, so that pruning leaves something to do."""
+    generator = torch.Generator().manual_seed(seed)
+    centres = 2 * torch.randn(5, 20, generator=generator)
+    labels = torch.randint(0, 5, (512,), generator=generator)
+    inputs = centres[labels] + 0.7 * torch.randn(512, 20, generator=generator)
+    return list(zip(inputs.split(64), labels.split(64), strict=True))
+
+
+def network() -> nn.Module:
+    torch.manual_seed(1)
+    return nn.Sequential(nn.Linear(20, 120), nn.ReLU(), nn.Linear(120, 60), nn.ReLU(), nn.Linear(60, 5))
+
+
+def method(**changes: Any) -> Weightless:
+    options: dict[str, Any] = {
+        "density": {"0.weight": 0.2, "2.weight": 0.05, "*": 0.5},
+        "clusters": 6, "cell_bits": (4, 6, 8), "exact_below": 3000, "prune_epochs": 12, "retrain_epochs": 2,
+        "tolerance": 0.05,
+    }  # fmt: skip
+    return Weightless(**(options | changes))
+
+
+def accuracy(model: nn.Module) -> float:
+    with torch.no_grad():
+        return float(np.mean([float((model(x).argmax(1) == y).float().mean()) for x, y in batches()]))
+
+
+def test_what_is_encoded_is_what_was_trained() -> None:
+    model, data = network(), batches()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    result = method(bias_density=0.5).fit(model, data, F.cross_entropy)
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert accuracy(result.model) > 0.9
+    state = result.model.state_dict()
+    blob = nncodec.encode(state, result.codec)
+    back = nncodec.decode(blob)
+    assert all(torch.equal(back[name], value) for name, value in state.items())
+    assert set(result.codec) == {*(name for name in state), "*"}
+    rows = {row["layer"]: row for row in result.history if row["step"] == "encode"}
+    assert list(rows) == ["0.weight", "2.weight", "4.weight"]
+    assert rows["2.weight"]["weights"] == round(0.05 * 7200)
+    assert rows["0.weight"]["false_positives"] == rows["4.weight"]["false_positives"] == 0  # small: exact
+    assert rows["2.weight"]["false_positives"] > 0
+    for name in rows:
+        assert torch.unique(state[name][state[name] != 0]).numel() <= 6
+    assert int((state["2.bias"] != 0).sum()) == 30
+    assert len(blob) < 0.2 * sum(value.nbytes for value in state.values())
+
+
+def test_cells_are_chosen_by_what_the_network_can_do() -> None:
+    """A score that no false positive may touch takes the most bits, one that does not care the fewest."""
+    data = batches()
+    for tolerance, bits in ((1e9, 4), (-1e9, 8)):
+        short = method(tolerance=tolerance, prune_epochs=2, retrain_epochs=0).fit(
+            network(), data, F.cross_entropy
+        )
+        (row,) = [row for row in short.history if row.get("layer") == "2.weight"]
+        assert row["cell_bits"] == bits
+    scored: list[nn.Module] = []
+
+    def score(net: nn.Module) -> float:
+        scored.append(net)
+        return 1.0
+
+    method(score=score, prune_epochs=1, retrain_epochs=0).fit(network(), data, F.cross_entropy)
+    assert len(scored) == 2  # without false positives, and with the fewest bits
+
+
+def test_seeds_make_false_positives_cheaper() -> None:
+    result = method(cell_bits=(5,), prune_epochs=3, retrain_epochs=0, seeds=30).fit(
+        network(), batches(), F.cross_entropy
+    )
+    (row,) = [row for row in result.history if row.get("layer") == "2.weight"]
+    assert 0 < row["harm"] < 0.98 * row["harm_of_first_seed"]
+
+
+def test_deterministic_and_resumable(tmp_path: Path) -> None:
+    data = batches()
+    options = {"prune_epochs": 2, "retrain_epochs": 1}
+    whole = method(**options).fit(network(), data, F.cross_entropy)
+
+    class Stop(Exception):
+        pass
+
+    def stop(done: int, total: int) -> None:
+        if done == 5:  # after the second layer was encoded
+            raise Stop
+
+    with pytest.raises(Stop):
+        method(**options, checkpoint=tmp_path / "x.nncz", progress=stop).fit(network(), data, F.cross_entropy)
+    resumed = method(**options, checkpoint=tmp_path / "x.nncz").fit(network(), data, F.cross_entropy)
+    for name, value in whole.model.state_dict().items():
+        assert torch.equal(value, resumed.model.state_dict()[name]), name
+    assert nncodec.encode(whole.model.state_dict(), whole.codec) == nncodec.encode(
+        resumed.model.state_dict(), resumed.codec
+    )
+
+
+def test_bad_options() -> None:
+    for wrong in ({"density": 0.0}, {"bias_density": 1.5}, {"cell_bits": (8, 6)}, {"cell_bits": ()}, {"seeds": 0},
+                  {"prune_epochs": -1}, {"clusters": 0}, {"structure": "tree"}):  # fmt: skip
+        with pytest.raises(ValueError, match=r"density|cell_bits|epochs|clusters|structure"):
+            method(**wrong)
