@@ -1,4 +1,4 @@
-"""cpp/quantize: trellis; cpp/entropy: rANS of its levels."""
+"""cpp/quantize: trellis and its parametric tables; cpp/entropy: rANS of its levels."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 
 from bench.kernels.kernel import Kernel
 from nncodec import _core
-from nncodec.reference import rans_trellis, trellis
+from nncodec.reference import rans_trellis, trellis, trellis_tables
 
 _STEP, _RADIUS, _LAMBDA = 0.5, 12, 24227
 
@@ -42,6 +42,14 @@ def kernels() -> Iterator[Kernel]:
         values.nbytes,
         lambda: trellis.dequantise(few, _STEP),
         4 * len(few),
+    )
+
+    yield Kernel(
+        "trellis tables",
+        lambda: [_core.trellis_parametric_table(scale, 14, 20, "plain", 0) for scale in range(60, 80)],
+        20 * 41 * 2,
+        lambda: trellis_tables.parametric_table(70, 14, 20, "plain", 0),
+        41 * 2,
     )
 
     # What a chunk of 3 bits or so takes: levels of the search above, one pair of tables.

@@ -79,10 +79,10 @@ TrellisEncoder::TrellisEncoder(std::span<const Frequencies> tables, const trelli
 }
 
 void TrellisEncoder::encode(std::span<const std::uint8_t> symbols, std::span<const std::uint8_t> contexts,
-                            unsigned lanes, Bytes& out) const {
+                            unsigned lanes, Bytes& out, std::size_t unit) const {
     const std::size_t n = symbols.size();
     check_call(n, contexts, lanes, tables_->n_tables);
-    const std::size_t piece = std::max<std::size_t>(trellis::piece_of(n, lanes), 1);
+    const std::size_t piece = std::max<std::size_t>(trellis::piece_of(n, lanes, std::max<std::size_t>(unit, 1)), 1);
 
     // Forwards: the table of each element. Backwards: the stream.
     std::vector<std::uint8_t> table_of(n);
@@ -150,7 +150,7 @@ TrellisDecoder::TrellisDecoder(std::span<const Frequencies> tables, std::span<co
 }
 
 void TrellisDecoder::decode(ByteView stream, std::span<const std::uint8_t> contexts, unsigned lanes,
-                            std::span<float> values) const {
+                            std::span<float> values, std::size_t unit) const {
     const std::size_t n = values.size();
     check_call(n, contexts, lanes, tables_->n_tables);
     if (stream.size() < 4 * std::size_t{lanes}) {
@@ -169,7 +169,7 @@ void TrellisDecoder::decode(ByteView stream, std::span<const std::uint8_t> conte
         if (block.rans[lane] < kLowest) throw DecodeError("rANS lane state is below 2^16");
     }
     [[maybe_unused]] const bool vectors = active_isa() == Isa::avx512 && lanes >= 16;
-    const std::size_t piece = std::max<std::size_t>(trellis::piece_of(n, lanes), 1);
+    const std::size_t piece = std::max<std::size_t>(trellis::piece_of(n, lanes, std::max<std::size_t>(unit, 1)), 1);
     const auto used = static_cast<unsigned>((n + piece - 1) / piece);  // lanes that hold elements
     const std::size_t last_length = used == 0 ? 0 : n - (used - 1) * piece;
     for (std::size_t first = 0; first < (used == 0 ? 0 : piece);) {

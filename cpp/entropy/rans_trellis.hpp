@@ -27,9 +27,9 @@ class TrellisEncoder {
     TrellisEncoder(std::span<const Frequencies> tables, const trellis::Code& code);
     // Appends the stream: `lanes` states, then 16-bit words. `contexts` is empty (all 0) or as long as
     // `symbols`. Throws ArgumentError if a context has no tables, a symbol has frequency 0, or `lanes` is no
-    // power of two from 1 to 64.
+    // power of two from 1 to 64. Lanes hold whole units (at least 1).
     void encode(std::span<const std::uint8_t> symbols, std::span<const std::uint8_t> contexts, unsigned lanes,
-                Bytes& out) const;
+                Bytes& out, std::size_t unit = 1) const;
 
   private:
     std::shared_ptr<const EncodeTables> tables_;
@@ -48,7 +48,7 @@ class TrellisDecoder {
     // DecodeError as Decoder::decode does. Throws ArgumentError on a bad number of lanes or a context without
     // tables.
     void decode(ByteView stream, std::span<const std::uint8_t> contexts, unsigned lanes,
-                std::span<float> values) const;
+                std::span<float> values, std::size_t unit = 1) const;
 
   private:
     std::shared_ptr<const TrellisTables> tables_;

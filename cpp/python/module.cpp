@@ -23,6 +23,7 @@ void register_codecs_universal(py::module_& m);
 void register_lattice(py::module_& m);
 void register_universal_coders(py::module_& m);
 void register_codecs_weightless(py::module_& m);
+void register_codecs_trellis(py::module_& m);
 
 namespace {
 
@@ -67,4 +68,5 @@ PYBIND11_MODULE(_core, m, pybind11::mod_gil_not_used()) {
     register_lattice(m);
     register_universal_coders(m);
     register_codecs_weightless(m);
+    register_codecs_trellis(m);
 }

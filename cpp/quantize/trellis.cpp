@@ -192,7 +192,7 @@ void check_shape(const TableShape& shape) {
     if (shape.contexts < 1 || shape.contexts > kMaxContexts || shape.radius < 3 ||
         shape.radius > kMaxRadius) {
         throw ArgumentError("tables of " + std::to_string(shape.contexts) + " contexts and radius " +
-                            std::to_string(shape.radius) + ": 1 to 256 and 3 to 4095 are possible");
+                            std::to_string(shape.radius) + ": 1 to 256 and 3 to 16380 are possible");
     }
 }
 

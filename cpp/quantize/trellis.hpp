@@ -73,13 +73,14 @@ inline constexpr unsigned kLaneGroup = 32;  // lanes that a kernel advances toge
 inline constexpr std::size_t kMaxLanes = 1024;
 inline constexpr std::size_t kMaxPiece = 1 << 16;        // elements per lane: bounds the encoder's memory
 inline constexpr std::size_t kMaxPieceStates = 1 << 24;  // elements per lane times states, likewise
-inline constexpr int kMaxRadius = 4095;
+inline constexpr int kMaxRadius = 16380;
 inline constexpr std::size_t kMaxContexts = 256;
 
-// Elements per lane: lane j holds elements j * piece up to (j + 1) * piece; the last ones may be short or
-// empty.
-constexpr std::size_t piece_of(std::size_t n, std::size_t lanes) noexcept {
-    return (n + lanes - 1) / lanes;
+// Elements per lane, whole units: lane j holds elements j * piece up to (j + 1) * piece; the last ones may be
+// short or empty.
+constexpr std::size_t piece_of(std::size_t n, std::size_t lanes, std::size_t unit = 1) noexcept {
+    const std::size_t units = (n + unit - 1) / unit;
+    return (units + lanes - 1) / lanes * unit;
 }
 
 struct Options {

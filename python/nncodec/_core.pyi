@@ -50,6 +50,23 @@ class UniformDecoder(ChunkDecoder):
     tables: int
     transformed: bool
 
+class TrellisDecoder(ChunkDecoder):
+    step: float
+    states: int
+    classes: int
+    parametric: bool
+    alphabet: str
+    transform: str
+
+class TrellisPlan:
+    model: bytes
+    chunk_elements: int
+    chunks: int
+    bits: float
+    squared_error: float
+
+class TrellisStudy: ...
+
 class UniformPlan:
     model: bytes
     chunk_elements: int
@@ -57,6 +74,45 @@ class UniformPlan:
     bits: float
     squared_error: float
 
+def trellis_decoder(
+    dtype: int, shapes: Sequence[Sequence[int]], chunk_elements: int, model: Buffer
+) -> TrellisDecoder: ...
+def trellis_encode(
+    plans: Sequence[TrellisPlan], first: int, end: int, threads: int = 0
+) -> list[list[bytes]]: ...
+def trellis_plan_of_levels(
+    dtype: int,
+    shape: Sequence[int],
+    levels: NDArray[np.int16],
+    step: float,
+    states: int,
+    alphabet: str,
+    by_columns: bool,
+    row_dimensions: int,
+    lanes: int,
+    chunk_elements: int,
+    row_steps: Sequence[int] = ...,
+    column_steps: Sequence[int] = ...,
+    threads: int = 0,
+) -> TrellisPlan: ...
+def trellis_plans(
+    studies: Sequence[TrellisStudy], steps: Sequence[float], threads: int = 0
+) -> list[TrellisPlan]: ...
+
+# parts: (dtype, shapes, data, name); settings: (step, importance)
+def trellis_studies(
+    parts: Sequence[tuple[int, Sequence[Sequence[int]], Buffer, str]],
+    settings: Sequence[tuple[float, NDArray[np.float32] | None]],
+    states: int = 256,
+    alphabet: str = "auto",
+    transform: bool = True,
+    classes: bool = True,
+    centroids: bool = True,
+    threads: int = 0,
+) -> list[TrellisStudy]: ...
+def trellis_trials(
+    studies: Sequence[TrellisStudy], steps: Sequence[float], threads: int = 0
+) -> list[tuple[float, float]]: ...
 def uniform_decoder(
     dtype: int, shapes: Sequence[Sequence[int]], chunk_elements: int, model: Buffer
 ) -> UniformDecoder: ...
@@ -296,6 +352,9 @@ class TrellisStatistics:
     def centroids(self, contexts: int, radius: int, reach: int) -> list[int]: ...
     def costs(self, contexts: int, radius: int) -> list[int]: ...
 
+def trellis_parametric_table(
+    scale: int, shape: int, radius: int, alphabet: str, union_index: int
+) -> list[int]: ...
 def trellis_dequantise(
     levels: Buffer,
     out: Buffer,

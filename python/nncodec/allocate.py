@@ -25,6 +25,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,6 +39,8 @@ __all__ = ["check_budget", "settings"]
 # The search works on log2 of the measure. Stop when this near: 0.005 dB, or 0.1 % of the file.
 _TOLERANCE = {"error": 0.005 / (10 * math.log10(2)), "size": math.log2(1.001)}
 _MAX_TRIALS = 16
+# Codecs look at their parts again when the step has moved by this factor.
+_SIMILAR = 4.0
 # The finest step, as a fraction of the largest magnitude: beyond it levels no longer fit their codes.
 _FINEST = 2.0**-27
 # A tensor of which nothing matters still needs a finite step.
@@ -110,7 +113,7 @@ def settings(
     return _meet_size(problem, bits, overhead_bits, kind, per_bit, progress)
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Problem:
     """The parts, how much each matters, and how to try a step on all of them."""
 
@@ -121,6 +124,8 @@ class _Problem:
     largest: float  # largest magnitude over scale
     elements: int
     threads: int
+    studies: list[Any] | None = None
+    studied: float = 0.0  # the step that the studies were made for
 
     @classmethod
     def of(
@@ -144,16 +149,40 @@ class _Problem:
 
     def settings(self, step: float) -> list[Setting]:
         """The settings that a common step gives."""
-        return [Setting(step * k, w) for k, w in zip(self.scale, self.importance, strict=True)]
+        studies = self.studies or [None] * len(self.scale)
+        return [
+            Setting(step * k, w, study)
+            for k, w, study in zip(self.scale, self.importance, studies, strict=True)
+        ]
+
+    def by_codec(self) -> dict[LossyCodec, list[int]]:
+        """Which parts each codec has."""
+        found: dict[LossyCodec, list[int]] = {}
+        for i, (codec, _) in enumerate(self.codec_parts):
+            found.setdefault(codec, []).append(i)
+        return found
+
+    def study(self, step: float) -> None:
+        """Let the codecs look at their parts, unless they did at a similar step."""
+        if self.studies is not None and 1 / _SIMILAR < step / self.studied < _SIMILAR:
+            return
+        self.studies, self.studied = None, step
+        settings = self.settings(step)
+        studies: list[Any] = [None] * len(settings)
+        for codec, which in self.by_codec().items():
+            made = codec.study(
+                [self.codec_parts[i][1] for i in which], [settings[i] for i in which], self.threads
+            )
+            for i, study in zip(which, made, strict=True):
+                studies[i] = study
+        self.studies = studies
 
     def trial(self, step: float) -> Trial:
         """Total bits and total weighted squared error at a common step."""
+        self.study(step)
         settings = self.settings(step)
-        by_codec: dict[LossyCodec, list[int]] = {}
-        for i, (codec, _) in enumerate(self.codec_parts):
-            by_codec.setdefault(codec, []).append(i)
         bits = error = 0.0
-        for codec, which in by_codec.items():
+        for codec, which in self.by_codec().items():
             parts = [self.codec_parts[i][1] for i in which]
             for one in codec.trial(parts, [settings[i] for i in which], self.threads):
                 bits += one.bits

@@ -25,13 +25,13 @@ from nncodec.container.sections import (
 from nncodec.container.walk import chunk_seed
 from nncodec.tensors import Leaf
 
-__all__ = ["Encoder", "RecordWriter", "check_name"]
+__all__ = ["Encoder", "RecordWriter", "check_name", "part_of"]
 
 # Lossless tensors up to this size share records, so that a bias does not pay for a descriptor and a model.
 SMALL_BYTES = 4096
 SHARED_RECORD_BYTES = 1 << 16
 # Files below this size have no index: one read fetches them whole.
-INDEX_FROM_BYTES = 1 << 16
+INDEX_FROM_BYTES = 1 << 20
 
 
 def check_name(name: str) -> None:
@@ -171,7 +171,7 @@ class Encoder:
 
     def add(self, leaf: Leaf, ordinal: int, codec: Codec, setting: Setting | None = None) -> None:
         """Take up a tensor."""
-        item = _Item(TensorEntry(leaf.name, ordinal, leaf.origin, leaf.shape), leaf)
+        item = _item(leaf, ordinal)
         if codec.lossy or leaf.nbytes > SMALL_BYTES:
             self._enqueue(codec, [item], setting)
             return
@@ -180,6 +180,10 @@ class Encoder:
         group.raw_bytes += leaf.nbytes
         if group.raw_bytes >= SHARED_RECORD_BYTES or len(group.items) == MAX_TENSORS_PER_RECORD:
             self._enqueue(codec, self._small.pop((codec, leaf.dtype.code)).items, None)
+
+    def add_record(self, leaves: Sequence[Leaf], ordinals: Sequence[int], codec: Codec, setting: Setting) -> None:
+        """Take up tensors of one element type that share a record of a lossy codec."""
+        self._enqueue(codec, [_item(leaf, n) for leaf, n in zip(leaves, ordinals, strict=True)], setting)
 
     def flush(self) -> None:
         """Write everything that was added."""
@@ -209,7 +213,7 @@ class Encoder:
 
     def _encode(self, codec: Codec) -> None:
         pending = self._pending.pop(codec)
-        parts = [_part(record) for record in pending.records]
+        parts = [part_of([item.leaf for item in record]) for record in pending.records]
         settings = (
             [setting for setting in pending.settings if setting is not None] if codec.budgeted else None
         )
@@ -226,12 +230,16 @@ class Encoder:
             self._writer.record(descriptor, encoded, self._done)
 
 
-def _part(record: list[_Item]) -> Part:
-    first = record[0].leaf
-    data = first.data() if len(record) == 1 else np.concatenate([item.leaf.data() for item in record])
+def _item(leaf: Leaf, ordinal: int) -> _Item:
+    return _Item(TensorEntry(leaf.name, ordinal, leaf.origin, leaf.shape), leaf)
+
+
+def part_of(leaves: Sequence[Leaf]) -> Part:
+    """What a record of these tensors gives its codec."""
+    data = leaves[0].data() if len(leaves) == 1 else np.concatenate([leaf.data() for leaf in leaves])
     return Part(
-        first.dtype.code,
-        tuple(item.entry.shape for item in record),
+        leaves[0].dtype.code,
+        tuple(leaf.shape for leaf in leaves),
         data,
-        tuple(item.entry.name for item in record),
+        tuple(leaf.name for leaf in leaves),
     )

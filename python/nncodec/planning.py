@@ -5,18 +5,54 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import IO, cast
 
+import numpy as np
+from numpy.typing import NDArray
+
 from nncodec import allocate
+from nncodec._core import float_statistics
 from nncodec.budget import Budget
-from nncodec.codecs import LossyCodec
-from nncodec.codecs.base import CHUNK_ELEMENTS, Codec, Part, Setting
-from nncodec.container.descriptor import Descriptor, TensorEntry
-from nncodec.encoding import Encoder, RecordWriter
+from nncodec.codecs import CODECS, LossyCodec
+from nncodec.codecs.base import CHUNK_ELEMENTS, Codec, Setting
+from nncodec.container.descriptor import MAX_TENSORS_PER_RECORD, Descriptor, TensorEntry
+from nncodec.encoding import Encoder, RecordWriter, part_of
 from nncodec.tensors import Leaf
 
-__all__ = ["plan"]
+__all__ = ["group", "plan", "spare_nonfinite"]
 
 # Only these need to know what the rest of the file takes.
 _SIZE_BUDGETS = frozenset(("bits_per_weight", "ratio"))
+
+
+def spare_nonfinite(leaves: Mapping[int, Leaf], choices: dict[int, Codec], threads: int) -> None:
+    """Give tensors with NaN or infinite elements to ``lossless`` where their codec says so."""
+    for number, codec in choices.items():
+        if codec.lossy and getattr(codec, "nonfinite", "error") == "lossless":
+            leaf = leaves[number]
+            if float_statistics(leaf.data(), leaf.dtype.code, None, threads).nonfinite:
+                choices[number] = CODECS["lossless"]()
+
+
+def group(leaves: Mapping[int, Leaf], choices: Mapping[int, Codec]) -> list[list[int]]:
+    """Numbers of the tensors of each record-to-be of a lossy codec; small ones share one, in order."""
+    records: list[list[int]] = []
+    filling: dict[tuple[Codec, int], list[int]] = {}
+    sizes: dict[tuple[Codec, int], int] = {}
+    for number, codec in choices.items():
+        if not isinstance(codec, LossyCodec):
+            continue
+        leaf = leaves[number]
+        key = (codec, leaf.dtype.code)
+        if leaf.elements > codec.shared_tensor_elements:
+            records.append([number])
+            continue
+        full = sizes.get(key, 0) + leaf.elements > codec.shared_record_elements
+        if key not in filling or full or len(filling[key]) == MAX_TENSORS_PER_RECORD:
+            filling[key] = []
+            sizes[key] = 0
+            records.append(filling[key])
+        filling[key].append(number)
+        sizes[key] += leaf.elements
+    return records
 
 
 def plan(
@@ -27,37 +63,43 @@ def plan(
     begin: Callable[[RecordWriter], None] = lambda writer: None,
     end: Callable[[RecordWriter], None] = lambda writer: writer.finish([]),
 ) -> dict[int, Setting]:
-    """Settings of the tensors that codecs with a budget take, by number.
+    """Settings of the records of lossy codecs, by the number of their first tensor.
 
     ``leaves`` holds the tensors that are stored, by number, ``choices`` their codecs. ``begin`` and ``end`` write what
     comes before and after the records; they are called on a writer that only counts.
     """
-    lossy = [number for number, codec in choices.items() if codec.budgeted]
-    if not lossy:
+    records = group(leaves, choices)
+    if not records:
         return {}
-    parts = [(cast(LossyCodec, choices[n]), _part(leaves[n])) for n in lossy]
+    parts = [(cast(LossyCodec, choices[r[0]]), part_of([leaves[n] for n in r])) for r in records]
     overhead = 0
     if budget.name in _SIZE_BUDGETS:
-        overhead = 8 * _overhead(leaves, choices, threads, begin, end)
+        overhead = 8 * _overhead(leaves, choices, records, threads, begin, end)
     settings = allocate.settings(
         parts,
         budget=(budget.name, budget.value),
-        importance=[budget.weights(leaves[number]) for number in lossy],
+        importance=[_weights(budget, [leaves[number] for number in record]) for record in records],
         overhead_bits=overhead,
         total_elements=sum(leaf.elements for leaf in leaves.values()),
         total_bytes=sum(leaf.nbytes for leaf in leaves.values()),
         threads=threads,
     )
-    return dict(zip(lossy, settings, strict=True))
+    return {record[0]: setting for record, setting in zip(records, settings, strict=True)}
 
 
-def _part(leaf: Leaf) -> Part:
-    return Part(leaf.dtype.code, (leaf.shape,), leaf.data(), (leaf.name,))
+def _weights(budget: Budget, leaves: Sequence[Leaf]) -> NDArray[np.float32] | None:
+    weights = [budget.weights(leaf) for leaf in leaves]
+    if len(leaves) == 1 or all(w is None for w in weights):
+        return weights[0]
+    return np.concatenate(
+        [np.ones(f.elements, np.float32) if w is None else w for f, w in zip(leaves, weights, strict=True)]
+    )
 
 
 def _overhead(
     leaves: Mapping[int, Leaf],
     choices: Mapping[int, Codec],
+    records: Sequence[Sequence[int]],
     threads: int,
     begin: Callable[[RecordWriter], None],
     end: Callable[[RecordWriter], None],
@@ -70,16 +112,17 @@ def _overhead(
         if not codec.budgeted:
             encoder.add(leaves[number], number, codec)
     encoder.flush()
-    for number, codec in choices.items():
-        if codec.budgeted:
-            writer.reserve(_descriptor(leaves[number], number, codec))
+    for record in records:
+        writer.reserve(_descriptor(leaves, record, choices[record[0]]))
     end(writer)
     return writer.position - writer.reserved
 
 
-def _descriptor(leaf: Leaf, ordinal: int, codec: Codec) -> Descriptor:
-    entry = TensorEntry(leaf.name, ordinal, leaf.origin, leaf.shape)
-    return Descriptor(codec.id, codec.version, leaf.dtype.code, (entry,), CHUNK_ELEMENTS, b"")
+def _descriptor(leaves: Mapping[int, Leaf], record: Sequence[int], codec: Codec) -> Descriptor:
+    entries = tuple(TensorEntry(leaves[n].name, n, leaves[n].origin, leaves[n].shape) for n in record)
+    elements = sum(leaves[n].elements for n in record)
+    chunk = CHUNK_ELEMENTS if len(record) == 1 else max(elements, 1)
+    return Descriptor(codec.id, codec.version, leaves[record[0]].dtype.code, entries, chunk, b"")
 
 
 class _Nowhere:

@@ -18,7 +18,7 @@ from nncodec.budget import read_budget
 from nncodec.codecs.base import Setting
 from nncodec.container.sections import Alias, write_metadata
 from nncodec.encoding import SMALL_BYTES, Encoder, RecordWriter, check_name
-from nncodec.planning import plan
+from nncodec.planning import group, plan, spare_nonfinite
 from nncodec.progress import Progress, counting
 from nncodec.selection import CodecLike, Selection
 from nncodec.structure import flatten
@@ -84,6 +84,8 @@ def write_checkpoint(
     ties = find_ties(leaves)
     stored = [number for number in range(len(leaves)) if number not in ties]
     choices = {n: selection.choose(leaves[n].name, leaves[n].dtype, leaves[n].shape) for n in stored}
+    kept = {number: leaves[number] for number in stored}
+    spare_nonfinite(kept, choices, workers)
     aliases = [_alias(leaves, number, tie) for number, tie in ties.items()]
 
     def begin(writer: RecordWriter) -> None:
@@ -94,14 +96,18 @@ def write_checkpoint(
 
     settings: dict[int, Setting] = {}
     if limits is not None:
-        kept = {number: leaves[number] for number in stored}
         settings = plan(kept, choices, limits, workers, begin, lambda writer: writer.finish(aliases))
     with counting(progress, sum(leaves[n].nbytes for n in stored)) as done:
         writer = RecordWriter(file)
         begin(writer)
         encoder = Encoder(writer, workers, done)
+        first_of = {record[0]: record for record in group(kept, choices)}
         for number, choice in choices.items():
-            encoder.add(leaves[number], number, choice, settings.get(number))
+            if not choice.budgeted:
+                encoder.add(leaves[number], number, choice)
+            elif number in first_of:
+                record = first_of[number]
+                encoder.add_record([leaves[n] for n in record], record, choice, settings[number])
         encoder.flush()
         writer.finish(aliases)
 
@@ -172,7 +178,10 @@ class Writer:
         codec = self._selection.choose(name, found.dtype, found.shape)
         setting = None
         if self._budget is not None and codec.budgeted:
-            setting = plan({0: found}, {0: codec}, self._budget, self._threads)[0]
+            choices = {0: codec}
+            spare_nonfinite({0: found}, choices, self._threads)
+            codec = choices[0]
+            setting = plan({0: found}, choices, self._budget, self._threads).get(0)
         ordinal = len(self._names)
         self._names[name] = None
         small = not codec.lossy and found.nbytes <= SMALL_BYTES

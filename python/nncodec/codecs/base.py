@@ -78,10 +78,14 @@ class Encoded:
 
 @dataclass(frozen=True)
 class Setting:
-    """How coarsely to code one part: quantiser step, and weights of its squared error (None: all 1)."""
+    """How coarsely to code one part: quantiser step, and weights of its squared error (None: all 1).
+
+    ``study`` is what the codec's :meth:`LossyCodec.study` made of the part, if it has been asked.
+    """
 
     step: float
     importance: NDArray[np.float32] | None = None
+    study: Any = None
 
 
 @dataclass(frozen=True)
@@ -140,6 +144,14 @@ class LossyCodec(Codec):
 
     lossy: ClassVar[bool] = True
     budgeted: ClassVar[bool] = True
+    # Tensors up to this size (0: none) share records of up to so many elements.
+    shared_tensor_elements: ClassVar[int] = 0
+    shared_record_elements: ClassVar[int] = 0
+
+
+    def study(self, parts: Sequence[Part], settings: Sequence[Setting], threads: int) -> list[Any]:
+        """What the codec wants to know of each part whatever the step; goes into later settings."""
+        return [None] * len(parts)
 
     @abstractmethod
     def trial(self, parts: Sequence[Part], settings: Sequence[Setting], threads: int) -> list[Trial]:

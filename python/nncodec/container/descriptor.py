@@ -7,13 +7,24 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from nncodec.codecs.base import chunk_count
+from nncodec.container import table
 from nncodec.container.fields import FieldReader, FieldWriter
+from nncodec.container.table import (
+    MAX_BYTES,
+    MAX_DIMENSIONS,
+    ORIGINS,
+    TensorEntry,
+    read_shape,
+    write_shape,
+)
 from nncodec.dtypes import BY_CODE, item_size
 from nncodec.errors import DecodeError
 
 __all__ = [
     "MAX_CHUNK_ELEMENTS",
+    "MAX_DIMENSIONS",
     "MAX_TENSORS_PER_RECORD",
+    "ORIGINS",
     "Descriptor",
     "TensorEntry",
     "read_shape",
@@ -22,23 +33,8 @@ __all__ = [
 
 MAX_CHUNK_ELEMENTS = 1 << 20
 MAX_TENSORS_PER_RECORD = 65536
-MAX_DIMENSIONS = 64
-MAX_BYTES = (1 << 63) - 1
-ORIGINS = ("np", "pt")
-
-
-@dataclass(frozen=True)
-class TensorEntry:
-    """A tensor of a record: its name, its place among all tensors, where it came from, its shape."""
-
-    name: str
-    ordinal: int
-    origin: int
-    shape: tuple[int, ...]
-
-    @property
-    def elements(self) -> int:
-        return math.prod(self.shape)
+# Bit of the element type that says that the tensors are packed.
+PACKED = 0x80
 
 
 @dataclass(frozen=True)
@@ -84,17 +80,17 @@ class Descriptor:
         return self.tensors[0].name
 
     def write(self) -> bytes:
+        """Its bytes; the tensors packed where that is shorter."""
+        plain = FieldWriter()
+        table.write(plain, self.tensors)
+        packed = table.pack(self.tensors) if len(self.tensors) > 1 else None
+        shorter = packed is not None and len(packed) < len(plain.data)
         out = FieldWriter()
         out.varint(self.codec)
         out.varint(self.version)
-        out.u8(self.dtype)
+        out.u8(self.dtype | (PACKED if shorter else 0))
         out.varint(len(self.tensors))
-        previous = b""
-        for tensor in self.tensors:
-            previous = out.name_after(tensor.name, previous)
-            out.varint(tensor.ordinal)
-            out.u8(tensor.origin)
-            write_shape(out, tensor.shape)
+        out.data += packed if packed is not None and shorter else plain.data
         out.varint(self.chunk_elements)
         out.block(self.model)
         return bytes(out.data)
@@ -105,23 +101,14 @@ class Descriptor:
         fields = FieldReader(data, offset)
         codec = fields.varint("codec")
         version = fields.varint("payload version")
-        dtype = read_dtype(fields)
+        dtype = fields.u8("element type")
+        packed = dtype & PACKED != 0
+        dtype = check_dtype(fields, dtype & ~PACKED)
         count = fields.varint("number of tensors", MAX_TENSORS_PER_RECORD)
         if count == 0:
             raise fields.fail("number of tensors is 0")
-        tensors = []
-        previous = b""
-        total = 0
-        for _ in range(count):
-            previous = fields.name_after(previous)
-            name = fields.text(previous, "name")
-            ordinal = fields.varint("ordinal")
-            origin = fields.u8("origin")
-            if origin >= len(ORIGINS):
-                raise fields.fail(f"origin is {origin}, above {len(ORIGINS) - 1}")
-            shape = read_shape(fields, dtype)
-            tensors.append(TensorEntry(name, ordinal, origin, shape))
-            total += tensors[-1].elements
+        tensors = (table.unpack if packed else table.read)(fields, count, dtype)
+        total = sum(tensor.elements for tensor in tensors)
         if total * item_size(dtype) > MAX_BYTES:
             raise fields.fail("the record's tensors take 2^63 bytes or more")
         chunk_elements = fields.varint("elements per chunk", MAX_CHUNK_ELEMENTS)
@@ -133,22 +120,12 @@ class Descriptor:
 
 
 def read_dtype(fields: FieldReader) -> int:
-    code = fields.u8("element type")
+    """An element type, alone."""
+    return check_dtype(fields, fields.u8("element type"))
+
+
+def check_dtype(fields: FieldReader, code: int) -> int:
+    """The code, if there is such an element type."""
     if code not in BY_CODE:
         raise DecodeError(f"element type {code} is not defined", offset=fields.offset + fields.at - 1)
     return code
-
-
-def write_shape(out: FieldWriter, shape: tuple[int, ...]) -> None:
-    out.varint(len(shape))
-    for size in shape:
-        out.varint(size)
-
-
-def read_shape(fields: FieldReader, dtype: int) -> tuple[int, ...]:
-    """Sizes whose product, zeros left out, stays below 2^63 bytes: no arithmetic on them can overflow."""
-    dimensions = fields.varint("number of dimensions", MAX_DIMENSIONS)
-    shape = tuple(fields.varint("size", MAX_BYTES) for _ in range(dimensions))
-    if math.prod(size for size in shape if size) * item_size(dtype) > MAX_BYTES:
-        raise fields.fail("a tensor takes 2^63 bytes or more")
-    return shape

@@ -1,0 +1,281 @@
+// What a study decides: steps that importance asks for, transforms and scales that pay.
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <numeric>
+
+#include "codecs/trellis_scales.hpp"
+#include "codecs/trellis_study.hpp"
+#include "codecs/trellis_transform.hpp"
+#include "quantize/scales.hpp"
+
+namespace nncodec::trellis_codec {
+namespace {
+
+constexpr std::size_t kTryAxesBelow = std::size_t{1} << 16;  // elements: fewer and some axes are tried alone
+constexpr std::size_t kMaxKernel = 64;                       // of a basis
+constexpr std::size_t kFewestColumns = 16;                   // of a column transform
+constexpr std::size_t kRowsPerColumn = 4;
+constexpr double kBitsPerEntry = 2;      // of a basis: about four bits for each degree of freedom
+constexpr double kErrorOfStep = 0.17;    // squared error over that of a step
+constexpr int kMostSteps = 80;           // eighths of an octave that importance moves a step
+
+// Steps in eighths of an octave that make up for importance: step^2 x weight is the same everywhere.
+int eighths_for(double weight, double mean) noexcept {
+    const double ratio = std::clamp(weight / mean, 0x1p-20, 0x1p20);
+    const std::int64_t log2 = scales::fixed_log2(ratio);
+    return std::clamp(static_cast<int>((-log2 * 4 + (1 << 15)) >> 16), -kMostSteps, kMostSteps);
+}
+
+void set_steps(std::span<const double> weights, double mean, std::vector<std::int8_t>& steps) {
+    steps.clear();
+    for (const double w : weights) steps.push_back(static_cast<std::int8_t>(eighths_for(w, mean)));
+    if (std::all_of(steps.begin(), steps.end(), [](int e) { return e == 0; })) steps.clear();
+}
+
+struct Candidate {
+    TensorSide side;
+    std::int64_t base = kNoScale;
+    double bits = 0;
+    double largest = 0;
+};
+
+Candidate evaluate(const TensorSide& side, std::span<const float> values, bool classes, double step,
+                   std::size_t threads) {
+    std::vector<Axes> tries;
+    if (!classes || side.row_dimensions == 0 || side.elements == 0) {
+        tries = {{}};
+    } else {
+        const bool positions = side.positions > 1;
+        tries = {{true, side.columns > 1, positions}};
+        if (side.elements < kTryAxesBelow) {
+            if (side.columns > 1) tries.push_back({true, false, positions});
+            tries.push_back({false, side.columns > 1, positions});
+            if (positions) tries.push_back({false, false, true});
+            tries.push_back({});
+        }
+    }
+    std::optional<Candidate> best;
+    for (const Axes& axes : tries) {
+        Candidate one{side, kNoScale, 0, 0};
+        one.base = fit_scales(one.side, values, axes, threads);
+        one.side.offset = offset_at(one.base, step);
+        one.bits = side.elements == 0 ? 0 : estimated_bits(one.side);
+        if (!best || one.bits < best->bits) best = std::move(one);
+    }
+    for (const float x : values) best->largest = std::max(best->largest, static_cast<double>(std::abs(x)));
+    return std::move(*best);
+}
+
+// Bits that a transform saves on Gaussian rows, at an error of `floor` in each coefficient.
+double estimated_gain(const klt::Moments& moments, std::size_t n, double floor) {
+    std::vector<double> matrix = moments.matrix;
+    for (std::size_t i = 0; i < n; ++i) matrix[i * n + i] += floor;
+    const std::vector<double> pivots = klt::cholesky_pivots(matrix, n);
+    if (pivots.empty()) return std::numeric_limits<double>::max();
+    std::int64_t log2 = 0;
+    for (std::size_t i = 0; i < n; ++i)
+        log2 += scales::fixed_log2(matrix[i * n + i]) - scales::fixed_log2(pivots[i]);
+    return static_cast<double>(log2) * 0x1p-17 * static_cast<double>(moments.rows);
+}
+
+std::optional<klt::EncodedBasis> fit_basis(const klt::Moments& moments, std::size_t n, double floor) {
+    std::vector<double> values(n);
+    std::vector<double> vectors(n * n);
+    if (moments.rows == 0 || !klt::eigenvectors(moments.matrix, n, values, vectors)) return {};
+    for (double& value : values) value = std::max(value, 0.0) + floor;
+    return klt::encode_basis(vectors, values, n, static_cast<double>(moments.rows));
+}
+
+double mean_square(std::span<const float> values) {
+    double sum = 0;
+    for (const float x : values) sum += static_cast<double>(x) * static_cast<double>(x);
+    return sum / static_cast<double>(std::max<std::size_t>(values.size(), 1));
+}
+
+double floor_of(double step, double mean, const klt::Moments& moments, std::size_t n) {
+    return kErrorOfStep * step * step / mean * static_cast<double>(moments.rows) / static_cast<double>(n);
+}
+
+}  // namespace
+
+void Study::choose_steps(const std::vector<Shape>& shapes) {
+    std::size_t first = 0;
+    for (std::size_t t = 0; t < shapes.size(); ++t) {
+        TensorSide& tensor = skeleton_.tensors[t];
+        const auto dimensions = static_cast<unsigned>(shapes[t].size());
+        tensor.set_split(shapes[t], dimensions >= 2 ? 1 : 0, std::min(dimensions, 2U));
+        tensor.set_kernel(shapes[t]);
+        const auto weights = importance_.empty() ? importance_ : importance_.subspan(first, tensor.elements);
+        first += tensor.elements;
+        if (weights.empty()) continue;
+        if (tensor.elements == 0) continue;
+        const std::size_t n = tensor.row_elements();
+        std::vector<double> row(tensor.rows);
+        std::vector<double> column(n);
+        for (std::size_t i = 0; i < weights.size(); ++i) {
+            row[i / n] += static_cast<double>(weights[i]);
+            column[i % n] += static_cast<double>(weights[i]);
+        }
+        const double total = std::accumulate(row.begin(), row.end(), 0.0);
+        const double mean = total / static_cast<double>(weights.size());
+        if (shapes.size() > 1) {
+            const int eighths = eighths_for(mean, importance_mean_);
+            if (eighths != 0) tensor.step = static_cast<std::int8_t>(eighths);
+        }
+        if (total > 0) {
+            if (tensor.rows > 1) set_steps(row, total / static_cast<double>(tensor.rows), tensor.row_steps);
+            if (n > 1) set_steps(column, total / static_cast<double>(n), tensor.column_steps);
+        }
+        has_steps_ = has_steps_ || tensor.has_steps();
+    }
+}
+
+// One part being decided: its numbers and the best of what was tried for each tensor.
+class Study::Chooser {
+  public:
+    Chooser(const Study& study, const std::vector<Shape>& shapes, double step, std::size_t threads)
+        : study_(study), shapes_(shapes), step_(step), threads_(threads) {
+        std::size_t first = 0;
+        for (const TensorSide& tensor : study.skeleton_.tensors) {
+            load_floats(study.source_, first, numbers_.emplace_back(tensor.elements));
+            first += tensor.elements;
+        }
+        for (std::size_t t = 0; t < shapes.size(); ++t) best_.push_back(candidate(t, Kernels::plain, {}));
+    }
+
+    void try_cosines() {
+        for (std::size_t t = 0; t < shapes_.size(); ++t) {
+            const TensorSide& side = tensor(t);
+            if (!has_kernels(t) || !dct::Transform::possible(side.kernel_height, side.kernel_width)) continue;
+            Candidate other = candidate(t, Kernels::cosines, {});
+            if (other.bits < best_[t].bits) best_[t] = std::move(other);
+        }
+    }
+
+    void try_kernel_basis() {
+        const std::size_t n = most_common_kernel();
+        if (n == 0) return;
+        std::vector<std::span<const float>> kernels;
+        std::vector<std::size_t> which;
+        for (std::size_t t = 0; t < shapes_.size(); ++t) {
+            if (!has_kernels(t) || tensor(t).kernel() != n) continue;
+            which.push_back(t);
+            for (std::size_t at = 0; at < numbers_[t].size(); at += n)
+                kernels.push_back(std::span<const float>(numbers_[t]).subspan(at, n));
+        }
+        const auto moments =
+            klt::second_moments(kernels.size(), n, threads_, [&](std::size_t row, std::span<double> out) {
+                std::copy(kernels[row].begin(), kernels[row].end(), out.begin());
+            });
+        double mean = 0;
+        for (const std::size_t t : which) mean += mean_square(numbers_[t]) / static_cast<double>(which.size());
+        if (!(mean > 0)) return;
+        auto found = fit_basis(moments, n, floor_of(step_, mean, moments, n));
+        if (!found) return;
+        Model with;
+        with.basis = found->basis;
+        std::vector<Candidate> others;
+        double gain = -8.0 * static_cast<double>(found->bytes.size());
+        for (const std::size_t t : which) {
+            others.push_back(candidate(t, Kernels::basis, with));
+            gain += std::max(best_[t].bits - others.back().bits, 0.0);
+        }
+        if (!(gain > 0)) return;
+        for (std::size_t i = 0; i < which.size(); ++i) {
+            if (others[i].bits < best_[which[i]].bits) best_[which[i]] = std::move(others[i]);
+        }
+        basis_ = std::move(found);
+    }
+
+    void try_column_basis() {
+        if (shapes_.size() != 1 || shapes_[0].size() != 2 || basis_) return;
+        const TensorSide& side = tensor(0);
+        const std::size_t n = side.row_elements();
+        if (n < kFewestColumns || n > klt::kMaxColumns || side.rows < kRowsPerColumn * n) return;
+        if (!side.column_steps.empty()) return;
+        const std::vector<float>& x = numbers_[0];
+        const auto moments =
+            klt::second_moments(side.rows, n, threads_, [&](std::size_t row, std::span<double> out) {
+                std::copy_n(x.begin() + static_cast<std::ptrdiff_t>(row * n), n, out.begin());
+            });
+        const double mean = mean_square(x);
+        if (moments.rows == 0 || !(mean > 0)) return;
+        const double floor = floor_of(step_, mean, moments, n);
+        if (!(estimated_gain(moments, n, floor) > kBitsPerEntry * static_cast<double>(n * n))) return;
+        auto found = fit_basis(moments, n, floor);
+        if (!found) return;
+        Model with;
+        with.basis = found->basis;
+        with.basis_of_columns = true;
+        Candidate other = candidate(0, Kernels::plain, with);
+        if (!(other.bits + 8.0 * static_cast<double>(found->bytes.size()) < best_[0].bits)) return;
+        best_[0] = std::move(other);
+        basis_ = std::move(found);
+        of_columns_ = true;
+    }
+
+    void finish(Study& study) {
+        study.bases_.clear();
+        for (std::size_t t = 0; t < best_.size(); ++t) {
+            study.skeleton_.tensors[t] = std::move(best_[t].side);
+            study.bases_.push_back(best_[t].base);
+            study.largest_ = std::max(study.largest_, best_[t].largest);
+        }
+        if (!basis_) return;
+        study.skeleton_.basis = std::move(basis_->basis);
+        study.skeleton_.basis_bytes = std::move(basis_->bytes);
+        study.skeleton_.basis_of_columns = of_columns_;
+    }
+
+  private:
+    const TensorSide& tensor(std::size_t t) const { return study_.skeleton_.tensors[t]; }
+
+    bool has_kernels(std::size_t t) const {
+        return shapes_[t].size() >= 3 && tensor(t).elements > 0 && tensor(t).kernel() >= 2 &&
+               tensor(t).column_steps.empty();
+    }
+
+    // Of the most elements; 0: none.
+    std::size_t most_common_kernel() const {
+        std::array<std::size_t, kMaxKernel + 1> elements{};
+        for (std::size_t t = 0; t < shapes_.size(); ++t) {
+            if (has_kernels(t) && tensor(t).kernel() <= kMaxKernel) elements[tensor(t).kernel()] += tensor(t).elements;
+        }
+        const auto most = std::max_element(elements.begin(), elements.end());
+        return *most == 0 ? 0 : static_cast<std::size_t>(most - elements.begin());
+    }
+
+    Candidate candidate(std::size_t t, Kernels kernels, const Model& with) const {
+        Model model;
+        model.tensors = {tensor(t)};
+        model.tensors[0].kernels = kernels;
+        model.basis = with.basis;
+        model.basis_of_columns = with.basis_of_columns;
+        std::vector<float> x = numbers_[t];
+        apply_transforms(model, 0, x);
+        model.tensors[0].divide_steps(0, x);
+        return evaluate(model.tensors[0], x, study_.options_.classes, step_, threads_);
+    }
+
+    const Study& study_;
+    const std::vector<Shape>& shapes_;
+    double step_;
+    std::size_t threads_;
+    std::vector<std::vector<float>> numbers_;
+    std::vector<Candidate> best_;
+    std::optional<klt::EncodedBasis> basis_;
+    bool of_columns_ = false;
+};
+
+void Study::choose_transforms(const std::vector<Shape>& shapes, double step, std::size_t threads) {
+    Chooser chooser(*this, shapes, step, threads);
+    if (options_.transform) {
+        chooser.try_cosines();
+        chooser.try_kernel_basis();
+        chooser.try_column_basis();
+    }
+    chooser.finish(*this);
+}
+
+}  // namespace nncodec::trellis_codec

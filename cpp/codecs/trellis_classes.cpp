@@ -1,0 +1,307 @@
+#include "codecs/trellis_classes.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "codecs/trellis_scales.hpp"
+#include "codecs/trellis_symbols.hpp"
+#include "entropy/rans.hpp"
+#include "quantize/scales.hpp"
+
+namespace nncodec::trellis_codec {
+namespace {
+
+using trellis::Alphabet;
+using trellis::FoldedCounts;
+using trellis::kTablePoints;
+
+constexpr std::size_t kSymbols = Statistics::kSymbols;
+constexpr std::size_t kPoints = Statistics::kPoints;
+constexpr std::size_t kFirstClasses = 48;
+constexpr double kClassBits = 22;     // that a class's bound, parameters and number of centroids cost
+constexpr double kCentroidBits = 6;   // of one centroid
+constexpr double kHighRateSlope = 0.4620981203732968;  // 2 ln 2 / 3: -d(error)/d(bits) in steps squared
+constexpr std::uint32_t kAbsentBits = 20 * 256;        // of a symbol without frequency, in 1/256
+constexpr double kAbsentSymbol = 12;                   // bits of a large level's symbol in parametric tables
+
+struct Group {
+    std::size_t first = 0;  // sum
+    std::vector<std::uint64_t> counts = std::vector<std::uint64_t>(2 * kSymbols);
+    FoldedCounts folded{};
+    double large = 0;
+    trellis::FoundParameters found;
+
+    double bits() const noexcept { return found.bits + kAbsentSymbol * large; }
+};
+
+void fold(Group& group, Alphabet alphabet) {
+    group.folded.fill(0);
+    group.large = 0;
+    for (unsigned u = 0; u < 2; ++u) {
+        for (unsigned symbol = 0; symbol < kSymbols; ++symbol) {
+            const auto count = static_cast<double>(group.counts[u * kSymbols + symbol]);
+            if (count == 0) continue;
+            const auto point = static_cast<std::size_t>(
+                std::abs(trellis::point_of(alphabet, u, static_cast<int>(symbol) - trellis_symbols::kZero)));
+            if (trellis_symbols::is_large(symbol) || point >= kTablePoints) {
+                group.large += count;
+            } else {
+                group.folded[u * kTablePoints + point] += count;
+            }
+        }
+    }
+}
+
+void fit(Group& group, Alphabet alphabet, const trellis::FoundParameters& near) {
+    fold(group, alphabet);
+    group.found = trellis::fit_parameters(group.folded, alphabet, near.scale, near.shape);
+}
+
+// What a Gaussian of the sum's mean magnitude has as scale: sqrt(pi) times as much, 6.6 eighths of an octave.
+trellis::FoundParameters gaussian(std::size_t sum) {
+    return {static_cast<unsigned>(std::clamp<std::size_t>(sum + 7, 40, 255)), trellis::kMaxShape, 0};
+}
+
+Group joined(const Group& a, const Group& b, Alphabet alphabet) {
+    Group both;
+    both.first = a.first;
+    for (std::size_t i = 0; i < both.counts.size(); ++i) both.counts[i] = a.counts[i] + b.counts[i];
+    fit(both, alphabet, a.found.bits > b.found.bits ? a.found : b.found);
+    return both;
+}
+
+std::vector<Group> first_groups(const Statistics& statistics, Alphabet alphabet) {
+    const auto occurs = [&](std::size_t sum) {
+        const auto* const at = statistics.counts.data() + sum * 2 * kSymbols;
+        return std::any_of(at, at + 2 * kSymbols, [](std::uint64_t c) { return c != 0; });
+    };
+    std::vector<std::size_t> sums;
+    for (std::size_t sum = 0; sum < Statistics::kSums; ++sum) {
+        if (occurs(sum)) sums.push_back(sum);
+    }
+    const std::size_t width =
+        sums.empty() ? 1 : std::max<std::size_t>((sums.back() - sums.front()) / kFirstClasses + 1, 1);
+    std::vector<Group> groups;
+    for (const std::size_t sum : sums) {
+        if (groups.empty() || sum / width != groups.back().first / width) {
+            groups.emplace_back();
+            groups.back().first = sum;
+        }
+        for (std::size_t i = 0; i < 2 * kSymbols; ++i)
+            groups.back().counts[i] += statistics.counts[sum * 2 * kSymbols + i];
+    }
+    if (groups.empty()) groups.emplace_back();
+    for (Group& group : groups) fit(group, alphabet, gaussian(group.first));
+    return groups;
+}
+
+// Merges neighbours, the cheapest pair first, for as long as that saves bits.
+std::vector<Group> merged(std::vector<Group> groups, Alphabet alphabet) {
+    std::vector<Group> pairs;
+    for (std::size_t i = 0; i + 1 < groups.size(); ++i)
+        pairs.push_back(joined(groups[i], groups[i + 1], alphabet));
+    while (groups.size() > 1) {
+        std::size_t best = 0;
+        double least = std::numeric_limits<double>::infinity();
+        for (std::size_t i = 0; i < pairs.size(); ++i) {
+            const double loss = pairs[i].bits() - groups[i].bits() - groups[i + 1].bits();
+            if (loss < least) {
+                least = loss;
+                best = i;
+            }
+        }
+        if (!(least < kClassBits)) break;
+        const auto at = [best](std::size_t more) { return static_cast<std::ptrdiff_t>(best + more); };
+        groups[best] = std::move(pairs[best]);
+        groups.erase(groups.begin() + at(1));
+        pairs.erase(pairs.begin() + at(0));
+        if (best < pairs.size()) pairs[best] = joined(groups[best], groups[best + 1], alphabet);
+        if (best > 0) pairs[best - 1] = joined(groups[best - 1], groups[best], alphabet);
+    }
+    return groups;
+}
+
+unsigned radius_of(std::span<const std::uint64_t> counts) noexcept {
+    int radius = 1;
+    for (std::size_t i = 0; i < counts.size(); ++i) {
+        if (counts[i] != 0)
+            radius = std::max(radius, std::abs(static_cast<int>(i % kSymbols) - trellis_symbols::kZero));
+    }
+    return static_cast<unsigned>(radius);
+}
+
+double cost_of(std::span<const std::uint64_t> counts, const rans::Frequencies& table) {
+    return static_cast<double>(rans::cost_in_256ths(counts, table)) / 256;
+}
+
+// Histograms, if they are smaller in all.
+double use_histograms(const std::vector<Group>& groups, double parametric_bits, Model& model) {
+    std::vector<std::vector<std::uint64_t>> counts;
+    for (const Group& group : groups) {
+        for (unsigned u = 0; u < 2; ++u) {
+            std::vector<std::uint64_t> of(group.counts.begin() + u * kSymbols,
+                                          group.counts.begin() + (u + 1) * kSymbols);
+            if (std::all_of(of.begin(), of.end(), [](std::uint64_t c) { return c == 0; }))
+                of[trellis_symbols::kZero] = 1;
+            while (of.back() == 0) of.pop_back();
+            counts.push_back(std::move(of));
+        }
+    }
+    auto tables = rans::fit_tables(counts);
+    ByteWriter out;
+    rans::write_tables(out, tables);
+    double bits = 0;
+    for (std::size_t t = 0; t < tables.size(); ++t) bits += cost_of(counts[t], tables[t]);
+    const double saved = 10.0 * static_cast<double>(groups.size());  // parameters that need not be sent
+    if (bits + 8 * static_cast<double>(out.size()) - saved >= parametric_bits) return parametric_bits;
+    model.parametric = false;
+    model.parameters.clear();
+    model.tables = std::move(tables);
+    return bits;
+}
+
+void choose_centroids(const Statistics& statistics, Model& model) {
+    for (std::size_t c = 0; c < model.classes(); ++c) {
+        const std::size_t first = c == 0 ? 0 : model.bounds[c - 1];
+        const std::size_t end = c + 1 < model.classes() ? model.bounds[c] : Statistics::kSums;
+        auto& of = model.centroids[c];
+        of.assign(kMaxCentroids, 0);
+        for (std::size_t point = 1; point < kPoints; ++point) {
+            double weight = 0;
+            double deviation = 0;
+            for (std::size_t sum = first; sum < end; ++sum) {
+                weight += statistics.weight[sum * kPoints + point];
+                deviation += statistics.deviation[sum * kPoints + point];
+            }
+            if (!(weight > 0)) continue;
+            const double offset = std::clamp(std::floor(64 * deviation / weight + 0.5), -63.0, 63.0);
+            const double gain = offset / 64 * (2 * deviation - offset / 64 * weight);
+            if (gain > kCentroidBits * kHighRateSlope) of[point - 1] = static_cast<std::int8_t>(offset);
+        }
+        while (!of.empty() && of.back() == 0) of.pop_back();
+    }
+}
+
+}  // namespace
+
+void Statistics::add(const Statistics& other) {
+    for (std::size_t i = 0; i < counts.size(); ++i) counts[i] += other.counts[i];
+    for (std::size_t i = 0; i < weight.size(); ++i) {
+        weight[i] += other.weight[i];
+        deviation[i] += other.deviation[i];
+    }
+    square += other.square;
+    raw_bits += other.raw_bits;
+    elements += other.elements;
+}
+
+void collect(const Run& run, const Model& model, Statistics& into) {
+    const std::size_t n = run.levels.size();
+    const std::size_t piece = std::max<std::size_t>(trellis::piece_of(n, run.lanes, run.unit), 1);
+    const float scale = 1 / model.step;
+    for (std::size_t begin = 0; begin < n; begin += piece) {
+        unsigned state = 0;
+        for (std::size_t i = begin; i < std::min(begin + piece, n); ++i) {
+            const int level = run.levels[i];
+            const unsigned u = trellis::Code::union_of(state);
+            const int point = trellis::point_of(model.alphabet, u, level);
+            const auto symbol = trellis_symbols::symbol_of(level);
+            const std::size_t sum = run.sums[i];
+            ++into.counts[(sum * 2 + u) * kSymbols + symbol.symbol];
+            into.raw_bits += symbol.raw_bits;
+            const double error = static_cast<double>(run.values[i] * scale) - point;
+            const double w = run.weights.empty() ? 1.0 : static_cast<double>(run.weights[i]);
+            into.square += w * error * error;
+            const auto size = static_cast<std::size_t>(std::abs(point));
+            if (size < kPoints) {
+                into.weight[sum * kPoints + size] += w;
+                into.deviation[sum * kPoints + size] += point < 0 ? -w * error : w * error;
+            }
+            state = model.code.next(state, static_cast<unsigned>(level) & 1U);
+        }
+    }
+    into.elements += n;
+}
+
+double choose_tables(const Statistics& statistics, Model& model, bool centroids, bool histograms) {
+    const std::vector<Group> groups = merged(first_groups(statistics, model.alphabet), model.alphabet);
+    model.bounds.clear();
+    model.parameters.clear();
+    model.parametric = true;
+    for (const Group& group : groups) {
+        if (&group != groups.data()) model.bounds.push_back(static_cast<std::uint8_t>(group.first));
+        model.parameters.push_back({static_cast<std::uint8_t>(group.found.scale),
+                                    static_cast<std::uint8_t>(group.found.shape),
+                                    static_cast<std::uint8_t>(radius_of(group.counts))});
+    }
+    make_tables(model);
+    double bits = 0;
+    for (std::size_t c = 0; c < groups.size(); ++c) {
+        for (unsigned u = 0; u < 2; ++u) {
+            const auto of = std::span(groups[c].counts).subspan(u * kSymbols, kSymbols);
+            bits += cost_of(of, model.tables[2 * c + u]);
+        }
+    }
+    if (histograms) bits = use_histograms(groups, bits, model);
+    model.centroids.assign(groups.size(), {});
+    if (centroids) choose_centroids(statistics, model);
+    return bits + static_cast<double>(statistics.raw_bits);
+}
+
+double squared_error(const Statistics& statistics, const Model& model) {
+    double square = statistics.square;
+    const auto class_of = model.class_of_sum();
+    for (std::size_t sum = 0; sum < Statistics::kSums; ++sum) {
+        const auto& of = model.centroids[class_of[sum]];
+        for (std::size_t point = 1; point <= of.size(); ++point) {
+            const double offset = static_cast<double>(of[point - 1]) / 64;
+            const std::size_t at = sum * kPoints + point;
+            square -= offset * (2 * statistics.deviation[at] - offset * statistics.weight[at]);
+        }
+    }
+    return std::max(square, 0.0);
+}
+
+std::vector<std::uint16_t> costs_of(const Model& model, int radius) {
+    std::vector<std::uint16_t> costs;
+    const auto width = static_cast<std::size_t>(2 * radius + 1);
+    costs.reserve(model.tables.size() * width);
+    for (const rans::Frequencies& table : model.tables) {
+        for (int level = -radius; level <= radius; ++level) {
+            const auto symbol = trellis_symbols::symbol_of(level);
+            const std::uint32_t frequency = symbol.symbol < table.of.size() ? table.of[symbol.symbol] : 0;
+            std::uint32_t bits = kAbsentBits;
+            if (frequency != 0) {
+                const std::int64_t log2 = scales::fixed_log2(static_cast<double>(frequency));
+                bits = static_cast<std::uint32_t>(std::int64_t{table.prob_bits} * 256 - (log2 >> 8));
+            }
+            costs.push_back(static_cast<std::uint16_t>(bits + 256U * symbol.raw_bits));
+        }
+    }
+    return costs;
+}
+
+void guess_tables(std::span<const std::uint64_t> elements_of_sum, Model& model) {
+    std::size_t first = 255;
+    std::size_t last = 0;
+    for (std::size_t sum = 0; sum < elements_of_sum.size(); ++sum) {
+        if (elements_of_sum[sum] == 0) continue;
+        first = std::min(first, sum);
+        last = sum;
+    }
+    const std::size_t width = last <= first ? 1 : std::max<std::size_t>((last - first) / 32 + 1, 2);
+    model.bounds.clear();
+    model.parameters.clear();
+    model.parametric = true;
+    for (std::size_t sum = std::min(first, last); sum <= last; sum += width) {
+        if (!model.parameters.empty()) model.bounds.push_back(static_cast<std::uint8_t>(sum));
+        const auto near = gaussian(std::max<std::size_t>(sum + width / 2, 32));
+        model.parameters.push_back({static_cast<std::uint8_t>(near.scale), static_cast<std::uint8_t>(near.shape),
+                                    trellis::kMaxSymbolRadius});
+    }
+    make_tables(model);
+    model.centroids.assign(model.classes(), {});
+}
+
+}  // namespace nncodec::trellis_codec

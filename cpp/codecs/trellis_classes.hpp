@@ -1,0 +1,53 @@
+// Statistics of a trellis's levels, and the classes and tables that they are worth.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "codecs/trellis_model.hpp"
+
+namespace nncodec::trellis_codec {
+
+// Of levels by sum (what makes classes), union and symbol.
+struct Statistics {
+    static constexpr std::size_t kSums = 256;
+    static constexpr std::size_t kSymbols = 256;
+    static constexpr std::size_t kPoints = kMaxCentroids + 1;
+
+    std::vector<std::uint64_t> counts = std::vector<std::uint64_t>(kSums * 2 * kSymbols);
+    std::vector<double> weight = std::vector<double>(kSums * kPoints);     // of points 1 ... from zero
+    std::vector<double> deviation = std::vector<double>(kSums * kPoints);  // outwards, in steps, weighted
+    double square = 0;                                                     // of errors without centroids
+    std::uint64_t raw_bits = 0;
+    std::uint64_t elements = 0;
+
+    void add(const Statistics& other);
+};
+
+// What one run of lanes adds to statistics; levels become symbols and raw bits.
+struct Run {
+    std::span<const float> values;       // in units of their steps: value / multiplier
+    std::span<const std::int16_t> levels;
+    std::span<const std::uint8_t> sums;
+    std::span<const float> weights;      // of squared errors; empty: all 1
+    std::size_t lanes = 1;
+    std::size_t unit = 1;
+};
+void collect(const Run& run, const Model& model, Statistics& into);
+
+// Chooses bounds, tables (parametric or not) and centroids for these statistics; returns the bits of the streams
+// (raw bits included). `alone`: statistics are of all elements, so that every symbol needs a frequency.
+double choose_tables(const Statistics& statistics, Model& model, bool centroids, bool histograms);
+
+// Squared error with the model's centroids, in steps.
+double squared_error(const Statistics& statistics, const Model& model);
+
+// Prices of levels for the search, [class][union][level + radius], in 1/256 bit.
+std::vector<std::uint16_t> costs_of(const Model& model, int radius);
+
+// A first guess: a class per `width` sums, Gaussian tables.
+void guess_tables(std::span<const std::uint64_t> elements_of_sum, Model& model);
+
+}  // namespace nncodec::trellis_codec

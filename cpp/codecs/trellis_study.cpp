@@ -1,0 +1,280 @@
+#include "codecs/trellis_study.hpp"
+
+#include <algorithm>
+#include <array>
+#include <bit>
+#include <cmath>
+#include <cstring>
+#include <numeric>
+
+#include "base/parallel.hpp"
+#include "codecs/trellis_scales.hpp"
+#include "codecs/trellis_transform.hpp"
+#include "quantize/scales.hpp"
+
+namespace nncodec::trellis_codec {
+namespace {
+
+constexpr double kHighRateSlope = 0.4620981203732968;  // 2 ln 2 / 3: -d(error)/d(bits) in steps squared
+constexpr double kHighRateFactor = 0.8;                // lambda over that, above a bit and a half a weight
+constexpr double kLowRateFactor = 1.0;                 // below half a bit
+constexpr double kBothZeroBelow = 1.3;                 // bits a weight, for the alphabet with two zeros
+constexpr std::size_t kSampleLanes = 32;
+
+// Low rates want a finer grid and more weight on the bits, at the same slope.
+double factor_at(double bits) noexcept {
+    const double t = std::clamp(1.5 - bits, 0.0, 1.0);
+    return kHighRateFactor + t * (kLowRateFactor - kHighRateFactor);
+}
+
+}  // namespace
+
+void load_floats(const FloatSource& source, std::size_t first, std::span<float> out) {
+    std::array<double, 1024> x;
+    for (std::size_t at = 0; at < out.size(); at += x.size()) {
+        const std::size_t n = std::min(x.size(), out.size() - at);
+        source.load(first + at, std::span(x.data(), n));
+        for (std::size_t i = 0; i < n; ++i) out[at + i] = static_cast<float>(x[i]);
+    }
+}
+
+void search_paths(const Search& search, std::span<const float> values, std::span<const std::uint8_t> sums,
+                  std::span<std::int16_t> levels) {
+    std::vector<std::uint8_t> contexts;
+    if (search.model.classes() > 1) {
+        const auto class_of = search.model.class_of_sum();
+        contexts.resize(sums.size());
+        for (std::size_t i = 0; i < sums.size(); ++i) contexts[i] = class_of[sums[i]];
+    }
+    const trellis::Quantiser quantiser({search.model.code.states, search.model.alphabet, search.lambda},
+                                       {search.model.classes(), search.radius}, search.costs);
+    quantiser.quantise(values, search.model.step, contexts, search.model.lanes, levels);
+}
+
+Study::Study(const TrellisInput& input, const TrellisOptions& options, double step, std::size_t threads)
+    : source_(input.dtype, input.data), shapes_(input.shapes), options_(options), importance_(input.importance), name_(input.name) {
+    check(input, threads);
+    skeleton_.code = trellis::code_of(options.states);
+    choose_steps(input.shapes);
+    choose_transforms(input.shapes, step, threads);
+    take_sample();
+}
+
+void Study::check(const TrellisInput& input, std::size_t threads) {
+    const FloatStatistics statistics = float_statistics(source_, importance_, threads);
+    energy_ = statistics.energy;
+    if (statistics.nonfinite != 0) {
+        throw ArgumentError(name_ + " has " + std::to_string(statistics.nonfinite) +
+                            " NaN or infinite elements: a lossy codec cannot take it, codec 'lossless' can");
+    }
+    if (!(statistics.largest < 0x1p90)) {
+        throw ArgumentError(name_ + " has a magnitude of " + std::to_string(statistics.largest) +
+                            ": codec 'trellis' takes them up to 2^90, codec 'lossless' all");
+    }
+    std::size_t total = 0;
+    for (const Shape& shape : input.shapes) {
+        TensorSide& tensor = skeleton_.tensors.emplace_back();
+        tensor.elements = std::accumulate(shape.begin(), shape.end(), std::size_t{1}, std::multiplies<>());
+        total += tensor.elements;
+    }
+    if (total != elements())
+        throw ArgumentError(name_ + ": the shapes do not hold as many elements as the data");
+    if (importance_.empty()) return;
+    if (importance_.size() != elements()) throw ArgumentError(name_ + ": importance has the wrong size");
+    double sum = 0;
+    for (const float w : importance_) sum += static_cast<double>(w);
+    if (!(sum >= 0) || !(sum <= std::numeric_limits<double>::max()))
+        throw ArgumentError(name_ + ": importance must be finite and at least 0");
+    importance_mean_ = sum > 0 ? sum / static_cast<double>(elements()) : 1;
+}
+
+void Study::load(std::size_t first, std::span<float> out) const {
+    load_floats(source_, first, out);
+    apply_transforms(skeleton_, first, out);
+    if (!has_steps_) return;
+    for_each_part(skeleton_.tensors, first, out.size(),
+                  [&](const TensorSide& tensor, std::size_t from, std::size_t at, std::size_t count) {
+                      tensor.divide_steps(from, out.subspan(at, count));
+                  });
+}
+
+void Study::load_weights(std::size_t first, std::span<float> out) const {
+    std::fill(out.begin(), out.end(), 1.0F);
+    for_each_part(skeleton_.tensors, first, out.size(),
+                  [&](const TensorSide& tensor, std::size_t from, std::size_t at, std::size_t count) {
+                      tensor.multiply_steps(from, out.subspan(at, count));
+                  });
+    for (std::size_t i = 0; i < out.size(); ++i)
+        out[i] = out[i] * out[i] * (importance_.empty() ? 1.0F : importance_[first + i]);
+}
+
+void Study::take_sample() {
+    const std::size_t n = elements();
+    if (skeleton_.tensors.size() > 1) {
+        chunk_elements_ = std::max<std::size_t>(n, 1);
+    } else {
+        const TensorSide& tensor = skeleton_.tensors[0];
+        std::size_t unit = tensor.row_elements();
+        if (unit > kChunkElements) unit = tensor.kernel() <= kChunkElements ? tensor.kernel() : 1;
+        chunk_elements_ = std::max<std::size_t>(kChunkElements / std::max<std::size_t>(unit, 1), 1) *
+                          std::max<std::size_t>(unit, 1);
+    }
+    const bool whole = skeleton_.tensors.size() > 1 || n <= std::max(options_.sample, std::size_t{1} << 15);
+    if (whole) {
+        if (n > 0) parts_.push_back({0, n});
+    } else {
+        const TensorSide& tensor = skeleton_.tensors[0];
+        std::size_t unit = std::max<std::size_t>(tensor.row_elements(), 1);
+        const std::size_t size = std::max(options_.sample, std::size_t{1} << 15);
+        if (unit > size / 16) unit = tensor.kernel();
+        const std::size_t block = std::max<std::size_t>(2048 / unit, 1) * unit;
+        const std::size_t count = std::max<std::size_t>(size / block, 1);
+        const std::size_t stride = std::max(n / count / unit * unit, block);
+        for (std::size_t i = 0; i < count && i * stride + block <= n; ++i) parts_.push_back({i * stride, block});
+    }
+    for (const Part& part : parts_) {
+        const std::size_t at = sample_.size();
+        sample_.resize(at + part.count);
+        load(part.first, std::span(sample_).subspan(at));
+        if (!has_weights()) continue;
+        sample_weights_.resize(sample_.size());
+        load_weights(part.first, std::span(sample_weights_).subspan(at));
+    }
+}
+
+void Study::set_offsets(Model& model) const {
+    for (std::size_t t = 0; t < model.tensors.size(); ++t)
+        model.tensors[t].offset = offset_at(bases_[t], static_cast<double>(model.step));
+}
+
+std::vector<std::uint8_t> Study::sample_sums(const Model& model) const {
+    std::vector<std::uint8_t> sums(sample_.size());
+    std::size_t at = 0;
+    for (const Part& part : parts_) {
+        const auto out = std::span(sums).subspan(at, part.count);
+        for_each_part(model.tensors, part.first, part.count,
+                      [&](const TensorSide& tensor, std::size_t from, std::size_t to, std::size_t count) {
+                          tensor.sums(from, out.subspan(to, count));
+                      });
+        at += part.count;
+    }
+    return sums;
+}
+
+float Study::checked_step(double step) const {
+    if (!(step >= static_cast<double>(kLeastStep)) || !(step <= static_cast<double>(kGreatestStep)))
+        throw ArgumentError(name_ + ": step must be 2^-80 to 2^80, got " + std::to_string(step));
+    if (largest_ / step > 2.0 * trellis::kMaxRadius - 8) {
+        throw ArgumentError(name_ + ": step " + std::to_string(step) + " is too small for a magnitude of " +
+                            std::to_string(largest_) + "; codec 'lossless' stores it exactly");
+    }
+    return static_cast<float>(step);
+}
+
+Search Study::prepare(double step, int rounds, std::size_t threads, Statistics* statistics) const {
+    Search search;
+    Model& model = search.model;
+    model = skeleton_;
+    model.step = checked_step(step);
+    set_offsets(model);
+    std::vector<std::uint8_t> sums = sample_sums(model);
+    std::vector<std::uint64_t> of_sum(Statistics::kSums);
+    for (const std::uint8_t sum : sums) ++of_sum[sum];
+    double bits = 0;
+    for (std::size_t sum = 0; sum < of_sum.size(); ++sum)
+        bits += static_cast<double>(of_sum[sum]) * estimated_bits(static_cast<std::uint8_t>(sum));
+    bits /= static_cast<double>(std::max<std::size_t>(sums.size(), 1));
+
+    const double factor = factor_at(bits);
+    model.step = checked_step(step * std::sqrt(kHighRateFactor / factor));
+    set_offsets(model);
+    sums = sample_sums(model);
+    std::fill(of_sum.begin(), of_sum.end(), 0);
+    for (const std::uint8_t sum : sums) ++of_sum[sum];
+    search.lambda_steps = factor * kHighRateSlope;
+    search.lambda = static_cast<std::uint32_t>(65536 * search.lambda_steps);
+    search.radius = std::clamp(static_cast<int>(largest_ / static_cast<double>(model.step) / 2) + 4, 4,
+                               trellis::kMaxRadius);
+    model.lanes = kSampleLanes;
+    guess_tables(of_sum, model);
+
+    std::optional<Search> best;
+    double least = 0;
+    Statistics found;
+    for (const auto alphabet : {trellis::Alphabet::plain, trellis::Alphabet::both_zero}) {
+        if (options_.alphabet == TrellisAlphabet::plain && alphabet == trellis::Alphabet::both_zero) continue;
+        if (options_.alphabet == TrellisAlphabet::both_zero && alphabet == trellis::Alphabet::plain) continue;
+        if (options_.alphabet == TrellisAlphabet::automatic && best && bits > kBothZeroBelow) continue;
+        Search one = search;
+        one.model.alphabet = alphabet;
+        make_tables(one.model);
+        Statistics last;
+        double stream = one.stream_bits;
+        for (int round = 0; round < rounds; ++round) {
+            one.costs = costs_of(one.model, one.radius);
+            last = search_sample(one, sums, threads);
+            stream = choose_tables(last, one.model, options_.centroids, false);
+        }
+        const double cost = squared_error(last, one.model) + one.lambda_steps * stream;
+        if (best && !(cost < least)) continue;
+        least = cost;
+        one.costs = costs_of(one.model, one.radius);
+        one.stream_bits = stream;
+        best = std::move(one);
+        found = std::move(last);
+    }
+    if (statistics != nullptr) *statistics = std::move(found);
+    return std::move(*best);
+}
+
+Statistics Study::search_sample(const Search& search, std::span<const std::uint8_t> sums,
+                                std::size_t threads) const {
+    constexpr std::size_t kRun = std::size_t{1} << 18;
+    const std::size_t n = sample_.size();
+    const std::size_t runs = (n + kRun - 1) / kRun;
+    std::vector<Statistics> of(runs);
+    parallel_for(runs, threads, [&](std::size_t run) {
+        const std::size_t at = run * kRun;
+        const std::size_t count = std::min(kRun, n - at);
+        const auto values = std::span(sample_).subspan(at, count);
+        std::vector<std::int16_t> levels(count);
+        search_paths(search, values, sums.subspan(at, count), levels);
+        const auto weights = sample_weights_.empty() ? std::span<const float>{}
+                                                     : std::span(sample_weights_).subspan(at, count);
+        collect({values, levels, sums.subspan(at, count), weights, search.model.lanes, 1}, search.model, of[run]);
+    });
+    Statistics all;
+    for (const Statistics& one : of) all.add(one);
+    return all;
+}
+
+TrellisTrial Study::trial_of(const Search& search, const Statistics& statistics) const {
+    if (elements() == 0) return {};
+    const double scale = static_cast<double>(elements()) / static_cast<double>(sample_.size());
+    const double width = static_cast<double>(search.model.step);
+    const double stream = search.stream_bits * scale;
+    const std::size_t chunks = (elements() + chunk_elements_ - 1) / chunk_elements_;
+    const unsigned lanes = lanes_for(stream);
+    return {stream + 8.0 * static_cast<double>(search.model.write().size()) +
+                static_cast<double>(chunks) * 24.0 * lanes,
+            squared_error(statistics, search.model) * width * width * scale + rounding_error()};
+}
+
+unsigned Study::lanes_for(double stream_bits) const noexcept {
+    const std::size_t chunks = std::max<std::size_t>((elements() + chunk_elements_ - 1) / chunk_elements_, 1);
+    const std::size_t per_chunk = std::min(chunk_elements_, elements());
+    const unsigned wanted = std::min(
+        rans::lanes_for(static_cast<std::size_t>(stream_bits / 8 / static_cast<double>(chunks))), 32U);
+    // The search holds states x elements per lane.
+    const std::size_t longest = std::min(trellis::kMaxPiece, trellis::kMaxPieceStates / options_.states);
+    return std::max(wanted, static_cast<unsigned>(std::bit_ceil((per_chunk + longest - 1) / longest)));
+}
+
+// What rounding to a short element type adds: relative, for numbers whose logarithms are spread evenly,
+// 2^-2m / 12 x 0.541 with m bits after the leading one.
+double Study::rounding_error() const {
+    const double relative = dtype() == DType::bfloat16 ? 2.75e-6 : dtype() == DType::float16 ? 4.3e-8 : 0.0;
+    return relative * energy_;
+}
+
+}  // namespace nncodec::trellis_codec

@@ -1,0 +1,95 @@
+// What an encoder of the trellis codec finds out about a part before it knows the final step.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "codecs/trellis.hpp"
+#include "codecs/trellis_classes.hpp"
+#include "quantize/float_source.hpp"
+
+namespace nncodec::trellis_codec {
+
+inline constexpr std::size_t kChunkElements = std::size_t{1} << 18;
+inline constexpr int kRounds = 3;  // of paths and tables, the final search included
+
+// How to search paths at one step.
+struct Search {
+    Model model;  // without final tables
+    std::uint32_t lambda = 0;
+    double lambda_steps = 0;  // the same in steps squared per bit
+    std::vector<std::uint16_t> costs;
+    int radius = 4;
+    double stream_bits = 0;  // of the sample
+};
+
+class Study {
+  public:
+    Study(const TrellisInput& input, const TrellisOptions& options, double step, std::size_t threads);
+
+    std::size_t elements() const noexcept { return source_.size(); }
+    const TrellisOptions& options() const noexcept { return options_; }
+    const std::vector<Shape>& shapes() const noexcept { return shapes_; }
+    DType dtype() const noexcept { return source_.dtype(); }
+    const FloatSource& source() const noexcept { return source_; }
+    std::span<const float> importance() const noexcept { return importance_; }
+
+    // Tables and prices for a step, from so many searches of the sample. `statistics`, if given, gets those of the
+    // last one.
+    Search prepare(double step, int rounds, std::size_t threads, Statistics* statistics) const;
+    TrellisTrial trial_of(const Search& search, const Statistics& statistics) const;
+
+    std::size_t chunk_elements() const noexcept { return chunk_elements_; }
+    // Lanes of a stream of so many bits in all.
+    unsigned lanes_for(double stream_bits) const noexcept;
+    // Elements of a chunk in units of their steps, transformed; and what their squared errors weigh (empty: all
+    // alike).
+    void load(std::size_t first, std::span<float> out) const;
+    void load_weights(std::size_t first, std::span<float> out) const;
+    bool has_weights() const noexcept { return !importance_.empty() || has_steps_; }
+
+  private:
+    class Chooser;
+
+    void check(const TrellisInput& input, std::size_t threads);
+    void choose_steps(const std::vector<Shape>& shapes);
+    void choose_transforms(const std::vector<Shape>& shapes, double step, std::size_t threads);
+    void take_sample();
+    void set_offsets(Model& model) const;
+    float checked_step(double step) const;
+    std::vector<std::uint8_t> sample_sums(const Model& model) const;
+    Statistics search_sample(const Search& search, std::span<const std::uint8_t> sums, std::size_t threads) const;
+    double rounding_error() const;
+
+    FloatSource source_;
+    std::vector<Shape> shapes_;
+    TrellisOptions options_;
+    std::span<const float> importance_;
+    double importance_mean_ = 1;
+    std::string name_;
+    double energy_ = 0;   // sum of weighted squares
+    double largest_ = 0;  // magnitude of what is quantised
+    bool has_steps_ = false;
+    Model skeleton_;                   // tensors and basis
+    std::vector<std::int64_t> bases_;  // of each tensor: log2 of the mean magnitude at scale 0
+    std::size_t chunk_elements_ = 1;
+    // The sample: runs of the record end to end.
+    struct Part {
+        std::size_t first = 0;
+        std::size_t count = 0;
+    };
+    std::vector<Part> parts_;
+    std::vector<float> sample_;
+    std::vector<float> sample_weights_;
+};
+
+// A source's numbers as float32.
+void load_floats(const FloatSource& source, std::size_t first, std::span<float> out);
+
+// Paths of a run of elements; lanes as the model has them.
+void search_paths(const Search& search, std::span<const float> values, std::span<const std::uint8_t> sums,
+                  std::span<std::int16_t> levels);
+
+}  // namespace nncodec::trellis_codec
