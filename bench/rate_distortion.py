@@ -1,9 +1,12 @@
 """Size against error and accuracy of lossy codecs, for each network of the data folder and MiniLM.
 
-Weights of two or more dimensions are quantised, the rest is lossless. `bits` are those of the whole file per element
-of the checkpoint, `matrix bits` those of the records of quantised tensors per quantised weight, `rel_mse` and `snr`
-are measured on what decode gives back. Speeds are of float bytes of the whole checkpoint and include the search for
-the budget; `copy` is the rate of memcpy in the same run.
+Weights of two or more dimensions are quantised, the rest is lossless (the ISO peer quantises that, finely). `bits` are
+those of the whole file per element of the checkpoint; `rel_mse` is measured on what decode gives back, over tensors of
+two or more dimensions. `metric` is the network's task, where torch is installed: `original` before, `decoded` after.
+Speeds are of float bytes of the whole checkpoint; ours include the search for the budget.
+
+The peer has no budget: its quantisation parameter is searched for, and `bits` are interpolated between the two
+parameters around the error asked for, linearly over its logarithm. `of peer` is our `bits` over its.
 """
 
 from __future__ import annotations
@@ -13,7 +16,6 @@ from collections.abc import Iterator
 from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -21,12 +23,21 @@ from numpy.typing import NDArray
 
 import nncodec
 from bench import tasks
+from bench.contenders.contender import Unavailable
+from bench.contenders.nnc import NNC
 from bench.datasets import data_dir, minilm, networks, read_safetensors
 from bench.suite import Options, Row
-from bench.timing import memcpy_of, take_turns
+from bench.timing import take_turns
+from nncodec.codecs import LossyCodec, Trellis, Uniform
 
 REL_MSE = (3e-2, 1e-2, 3e-3, 1e-3)
+CODECS: tuple[tuple[str, LossyCodec], ...] = (
+    ("trellis 256", Trellis()),
+    ("trellis 8", Trellis(8)),
+    ("uniform", Uniform()),
+)
 _TASK_SAMPLES = 2000
+_QP_OF_STEP = 4  # quantisation parameters to a doubling of the peer's step
 
 Tensors = dict[str, NDArray[Any]]
 
@@ -50,65 +61,106 @@ def run(options: Options) -> Iterator[Row]:
 def _network(name: str, tensors: Tensors, options: Options) -> Iterator[Row]:
     folder = data_dir(options.data)
     lossy = [key for key, x in tensors.items() if x.ndim >= 2 and _is_float(x)]
-    codec = {key: "uniform" if key in set(lossy) else "lossless" for key in tensors}
     if not lossy:
         options.note(f"{name} has no float tensors of two or more dimensions")
         return
-    metric, original = _score(name, tensors, folder)
+    scored = _score(name, tensors, folder)
+    peer = _Peer(tensors, lossy, options)
     for target in REL_MSE:
-        yield _row(name, tensors, lossy, codec, target, (metric, original), folder, options)
+        theirs = peer.row(target)
+        for codec_name, codec in CODECS:
+            row: Row = {"network": f"{name}, {codec_name}", "asked": target}
+            row |= _ours(tensors, lossy, codec, target, options)
+            out = row.pop("out")
+            row["of peer"] = None if theirs is None else float(row["bits"]) / float(theirs["bits"])  # type: ignore[arg-type]
+            if scored[0] is not None:
+                row["metric"], row["original"] = scored
+                row["decoded"] = _score(name, out, folder)[1]  # type: ignore[arg-type]
+            yield row
+        if theirs is not None:
+            yield {"network": f"{name}, nncodec (ISO)", **theirs}
 
 
-def _row(
-    name: str,
-    tensors: Tensors,
-    lossy: list[str],
-    codec: dict[str, str],
-    target: float,
-    scored: tuple[str | None, float | None],
-    folder: Path | None,
-    options: Options,
-) -> Row:
-    threads = options.threads
-    blob = nncodec.encode(tensors, codec=codec, rel_mse=target, threads=threads)
-    decoded = nncodec.decode(blob, framework="np", threads=threads)
-    matrix_bytes = _stored_bytes(blob, lossy)
+def _ours(
+    tensors: Tensors, lossy: list[str], codec: LossyCodec, target: float, options: Options
+) -> dict[str, Any]:
     n_bytes = sum(x.nbytes for x in tensors.values())
-    timings = take_turns(
-        [
-            lambda: nncodec.encode(tensors, codec=codec, rel_mse=target, threads=threads),
-            lambda: nncodec.decode(blob, framework="np", threads=threads),
-            memcpy_of(n_bytes),
-        ],
-        options.rounds,
-    )
-    error = sum(_square(tensors[k].astype(np.float64) - decoded[k].astype(np.float64)) for k in lossy)
-    rel_mse = error / sum(_square(tensors[k].astype(np.float64)) for k in lossy)
-    row: Row = {
-        "network": name,
-        "asked": target,
-        "rel_mse": rel_mse,
-        "snr": -10 * math.log10(rel_mse),
-        "bits": 8 * len(blob) / sum(x.size for x in tensors.values()),
-        "matrix bits": 8 * matrix_bytes / sum(tensors[k].size for k in lossy),
-        "ratio": n_bytes / len(blob),
+    made: dict[str, Any] = {}
+
+    def encode() -> None:
+        made["blob"] = nncodec.encode(tensors, codec, rel_mse=target, threads=options.threads)
+
+    def decode() -> None:
+        made["out"] = nncodec.decode(made["blob"], framework="np", threads=options.threads)
+
+    encode()
+    timings = take_turns([encode, decode], options.rounds)
+    return {
+        "rel_mse": _rel_mse(tensors, made["out"], lossy),
+        "bits": 8 * len(made["blob"]) / sum(x.size for x in tensors.values()),
+        "ratio": n_bytes / len(made["blob"]),
+        "encode MB/s": timings[0].mb_per_s(n_bytes),
+        "decode MB/s": timings[1].mb_per_s(n_bytes),
+        "out": made["out"],
     }
-    for what, timing in zip(("encode", "decode", "copy"), timings, strict=True):
-        row[f"{what} MB/s"] = timing.mb_per_s(n_bytes)
-    metric, original = scored
-    if metric is not None and original is not None:
-        row["metric"], row["original"] = metric, original
-        row["decoded"] = _score(name, decoded, folder)[1]
-    return row
 
 
-def _stored_bytes(blob: bytes, names: list[str]) -> float:
-    """Bytes of these tensors' records, headers and checksums included."""
-    with TemporaryDirectory() as folder:
-        path = Path(folder) / "blob.nncz"
-        path.write_bytes(blob)
-        with nncodec.open(path) as file:
-            return sum(file.info(name).stored_bytes for name in names)
+class _Peer:
+    """The ISO codec at any error: remembers what each quantisation parameter gave."""
+
+    def __init__(self, tensors: Tensors, lossy: list[str], options: Options) -> None:
+        self._tensors, self._lossy, self._found = (
+            tensors,
+            lossy,
+            dict[int, tuple[float, float, float, float]](),
+        )
+        try:
+            self._codec: NNC | None = NNC()
+        except Unavailable as reason:
+            self._codec = None
+            options.note(str(reason))
+
+    def _at(self, qp: int) -> tuple[float, float, float, float]:
+        """log2 of the relative error, bits per element, seconds to encode and decode."""
+        if qp not in self._found:
+            assert self._codec is not None
+            blob = self._codec.encode(self._tensors, qp)
+            encode = self._codec.seconds
+            out = self._codec.decode(blob)
+            elements = sum(x.size for x in self._tensors.values())
+            error = _rel_mse(self._tensors, out, self._lossy)
+            self._found[qp] = (math.log2(error), 8 * len(blob) / elements, encode, self._codec.seconds)
+        return self._found[qp]
+
+    def row(self, target: float) -> Row | None:
+        if self._codec is None:
+            return None
+        wanted = math.log2(target)
+        energy = sum(_square(self._tensors[k].astype(np.float64)) for k in self._lossy)
+        elements = sum(self._tensors[k].size for k in self._lossy)
+        step = math.sqrt(4 * target * energy / elements)
+        qp = round(_QP_OF_STEP * math.log2(step))
+        for _ in range(20):  # until qp is at or below the error, qp + 1 above
+            if self._at(qp)[0] > wanted:
+                qp -= 1
+            elif self._at(qp + 1)[0] <= wanted:
+                qp += 1
+            else:
+                break
+        (x0, bits0, encode, decode), (x1, bits1, _, _) = self._at(qp), self._at(qp + 1)
+        n_bytes = sum(x.nbytes for x in self._tensors.values())
+        return {
+            "asked": target,
+            "rel_mse": target,
+            "bits": bits0 + (bits1 - bits0) * (wanted - x0) / (x1 - x0),
+            "encode MB/s": n_bytes / encode / 1e6,
+            "decode MB/s": n_bytes / decode / 1e6,
+        }
+
+
+def _rel_mse(tensors: Tensors, out: Tensors, lossy: list[str]) -> float:
+    error = sum(_square(tensors[k].astype(np.float64) - out[k].astype(np.float64)) for k in lossy)
+    return error / sum(_square(tensors[k].astype(np.float64)) for k in lossy)
 
 
 def _score(name: str, tensors: Tensors, folder: Path | None) -> tuple[str | None, float | None]:

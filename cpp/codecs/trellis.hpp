@@ -1,12 +1,13 @@
-// Codec 3, `trellis`: transform, trellis quantiser, class per weight, static tables per class and union, rANS with a
-// trellis per lane. Bytes: docs/format.md#trellis
+// Codec 3, `trellis`: transform, trellis quantiser, class per weight, static tables per class and union, rANS
+// with a trellis per lane. Bytes: docs/format.md#trellis
 //
-// What surprises: an encoder studies a part once (transform, scales, a sample of the coefficients), tries steps on the
-// sample, and only then searches all paths, once; a plan holds their symbols, a byte a weight. Paths, tables
-// and statistics of a chunk do not depend on threads.
+// What surprises: an encoder studies a part once (transform, scales, a sample of the coefficients), tries
+// steps on the sample, and only then searches all paths, once; a plan holds their symbols, a byte a weight.
+// Paths, tables and statistics of a chunk do not depend on threads.
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <optional>
 #include <span>
@@ -48,6 +49,7 @@ struct TrellisTrial {
 
 namespace trellis_codec {
 class Study;
+struct Search;
 }
 
 // What is decided before the step is: made at a step near the final one, good for any.
@@ -57,13 +59,19 @@ class TrellisStudy {
     // `input.data` and `input.importance` must outlive the study.
     TrellisStudy(const TrellisInput& input, const TrellisOptions& options, double step, std::size_t threads);
 
-    // Size (model included) and weighted squared error at a step, from a sample of large parts.
-    TrellisTrial trial(double step, std::size_t threads) const;
+    // Size (model included) and weighted squared error at a step, from a sample of large parts. A trial begins with
+    // the tables of the one before; a plan at a step that was tried makes the paths that the trial made.
+    TrellisTrial trial(double step, std::size_t threads);
 
     const trellis_codec::Study& inside() const noexcept { return *study_; }
 
+    // How paths are to be searched at this step.
+    std::shared_ptr<const trellis_codec::Search> search_at(double step, std::size_t threads) const;
+
   private:
     std::shared_ptr<const trellis_codec::Study> study_;
+    std::shared_ptr<const trellis_codec::Search> last_;
+    std::map<double, std::shared_ptr<const trellis_codec::Search>> tried_;
 };
 
 class TrellisPlan {

@@ -16,9 +16,9 @@ constexpr std::size_t kTryAxesBelow = std::size_t{1} << 16;  // elements: fewer 
 constexpr std::size_t kMaxKernel = 64;                       // of a basis
 constexpr std::size_t kFewestColumns = 16;                   // of a column transform
 constexpr std::size_t kRowsPerColumn = 4;
-constexpr double kBitsPerEntry = 2;      // of a basis: about four bits for each degree of freedom
-constexpr double kErrorOfStep = 0.17;    // squared error over that of a step
-constexpr int kMostSteps = 80;           // eighths of an octave that importance moves a step
+constexpr double kBitsPerEntry = 2;    // of a basis: about four bits for each degree of freedom
+constexpr double kErrorOfStep = 0.17;  // squared error over that of a step
+constexpr int kMostSteps = 80;         // eighths of an octave that importance moves a step
 
 // Steps in eighths of an octave that make up for importance: step^2 x weight is the same everywhere.
 int eighths_for(double weight, double mean) noexcept {
@@ -169,7 +169,8 @@ class Study::Chooser {
                 std::copy(kernels[row].begin(), kernels[row].end(), out.begin());
             });
         double mean = 0;
-        for (const std::size_t t : which) mean += mean_square(numbers_[t]) / static_cast<double>(which.size());
+        for (const std::size_t t : which)
+            mean += mean_square(numbers_[t]) / static_cast<double>(which.size());
         if (!(mean > 0)) return;
         auto found = fit_basis(moments, n, floor_of(step_, mean, moments, n));
         if (!found) return;
@@ -240,7 +241,8 @@ class Study::Chooser {
     std::size_t most_common_kernel() const {
         std::array<std::size_t, kMaxKernel + 1> elements{};
         for (std::size_t t = 0; t < shapes_.size(); ++t) {
-            if (has_kernels(t) && tensor(t).kernel() <= kMaxKernel) elements[tensor(t).kernel()] += tensor(t).elements;
+            if (has_kernels(t) && tensor(t).kernel() <= kMaxKernel)
+                elements[tensor(t).kernel()] += tensor(t).elements;
         }
         const auto most = std::max_element(elements.begin(), elements.end());
         return *most == 0 ? 0 : static_cast<std::size_t>(most - elements.begin());

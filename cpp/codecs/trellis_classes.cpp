@@ -19,8 +19,8 @@ using trellis::kTablePoints;
 constexpr std::size_t kSymbols = Statistics::kSymbols;
 constexpr std::size_t kPoints = Statistics::kPoints;
 constexpr std::size_t kFirstClasses = 48;
-constexpr double kClassBits = 22;     // that a class's bound, parameters and number of centroids cost
-constexpr double kCentroidBits = 6;   // of one centroid
+constexpr double kClassBits = 22;    // that a class's bound, parameters and number of centroids cost
+constexpr double kCentroidBits = 6;  // of one centroid
 constexpr double kHighRateSlope = 0.4620981203732968;  // 2 ln 2 / 3: -d(error)/d(bits) in steps squared
 constexpr std::uint32_t kAbsentBits = 20 * 256;        // of a symbol without frequency, in 1/256
 constexpr double kAbsentSymbol = 12;                   // bits of a large level's symbol in parametric tables
@@ -196,6 +196,15 @@ void Statistics::add(const Statistics& other) {
     elements += other.elements;
 }
 
+void Statistics::clear() noexcept {
+    std::fill(counts.begin(), counts.end(), 0);
+    std::fill(weight.begin(), weight.end(), 0.0);
+    std::fill(deviation.begin(), deviation.end(), 0.0);
+    square = 0;
+    raw_bits = 0;
+    elements = 0;
+}
+
 void collect(const Run& run, const Model& model, Statistics& into) {
     const std::size_t n = run.levels.size();
     const std::size_t piece = std::max<std::size_t>(trellis::piece_of(n, run.lanes, run.unit), 1);
@@ -297,8 +306,8 @@ void guess_tables(std::span<const std::uint64_t> elements_of_sum, Model& model) 
     for (std::size_t sum = std::min(first, last); sum <= last; sum += width) {
         if (!model.parameters.empty()) model.bounds.push_back(static_cast<std::uint8_t>(sum));
         const auto near = gaussian(std::max<std::size_t>(sum + width / 2, 32));
-        model.parameters.push_back({static_cast<std::uint8_t>(near.scale), static_cast<std::uint8_t>(near.shape),
-                                    trellis::kMaxSymbolRadius});
+        model.parameters.push_back({static_cast<std::uint8_t>(near.scale),
+                                    static_cast<std::uint8_t>(near.shape), trellis::kMaxSymbolRadius});
     }
     make_tables(model);
     model.centroids.assign(model.classes(), {});

@@ -24,21 +24,23 @@ struct Statistics {
     std::uint64_t elements = 0;
 
     void add(const Statistics& other);
+    void clear() noexcept;
 };
 
 // What one run of lanes adds to statistics; levels become symbols and raw bits.
 struct Run {
-    std::span<const float> values;       // in units of their steps: value / multiplier
+    std::span<const float> values;  // in units of their steps: value / multiplier
     std::span<const std::int16_t> levels;
     std::span<const std::uint8_t> sums;
-    std::span<const float> weights;      // of squared errors; empty: all 1
+    std::span<const float> weights;  // of squared errors; empty: all 1
     std::size_t lanes = 1;
     std::size_t unit = 1;
 };
 void collect(const Run& run, const Model& model, Statistics& into);
 
-// Chooses bounds, tables (parametric or not) and centroids for these statistics; returns the bits of the streams
-// (raw bits included). `alone`: statistics are of all elements, so that every symbol needs a frequency.
+// Chooses bounds, tables (parametric or not) and centroids for these statistics; returns the bits of the
+// streams (raw bits included). `alone`: statistics are of all elements, so that every symbol needs a
+// frequency.
 double choose_tables(const Statistics& statistics, Model& model, bool centroids, bool histograms);
 
 // Squared error with the model's centroids, in steps.

@@ -86,8 +86,8 @@ void TrellisDecoder::decode(std::size_t chunk, ByteView payload, std::span<std::
             contexts = ordered;
         }
     }
-    const bool in_place = dtype_ == DType::float32 &&
-                          reinterpret_cast<std::uintptr_t>(out.data()) % alignof(float) == 0;
+    const bool in_place =
+        dtype_ == DType::float32 && reinterpret_cast<std::uintptr_t>(out.data()) % alignof(float) == 0;
     if (!in_place) buffer.resize(n);
     const std::span<float> values =
         in_place ? std::span<float>(reinterpret_cast<float*>(out.data()), n) : std::span<float>(buffer);

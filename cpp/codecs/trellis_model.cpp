@@ -70,8 +70,8 @@ void TensorSide::sums(std::size_t first, std::span<std::uint8_t> out) const {
         in_row.resize(row_elements());
         for (std::size_t c = 0; c < columns; ++c) {
             for (std::size_t p = 0; p < positions; ++p) {
-                in_row[c * positions + p] = static_cast<std::int16_t>(
-                    (scales[1].empty() ? 0 : scales[1][c]) + (scales[2].empty() ? 0 : scales[2][p]));
+                in_row[c * positions + p] = static_cast<std::int16_t>((scales[1].empty() ? 0 : scales[1][c]) +
+                                                                      (scales[2].empty() ? 0 : scales[2][p]));
             }
         }
         for (auto& row : made) row.clear();
@@ -108,8 +108,8 @@ void TensorSide::multiply_steps(std::size_t first, std::span<float> values) cons
                      const int own = step.value_or(0) + (row_steps.empty() ? 0 : row_steps[row]);
                      const float factor = step_factor(own);
                      for (std::size_t i = 0; i < count; ++i) {
-                         const float m = column_steps.empty() ? factor
-                                                              : step_factor(own + column_steps[column + i]);
+                         const float m =
+                             column_steps.empty() ? factor : step_factor(own + column_steps[column + i]);
                          const float x = values[at + i] * m;
                          values[at + i] = std::min(std::max(x, -kLargest), kLargest);
                      }
@@ -137,7 +137,8 @@ std::size_t Model::elements() const noexcept {
 bool Model::has_large() const noexcept {
     for (const rans::Frequencies& table : tables) {
         for (std::size_t symbol = 0; symbol < table.of.size(); ++symbol) {
-            if (table.of[symbol] != 0 && trellis_symbols::is_large(static_cast<unsigned>(symbol))) return true;
+            if (table.of[symbol] != 0 && trellis_symbols::is_large(static_cast<unsigned>(symbol)))
+                return true;
         }
     }
     return false;
@@ -182,7 +183,7 @@ void Model::classes_of(std::size_t first, std::span<std::uint8_t> out) const {
 void make_tables(Model& model) {
     model.tables.clear();
     for (const trellis::Parameters& p : model.parameters) {
-        const auto weights = trellis::point_weights(p.scale, p.shape);
+        const auto& weights = trellis::point_weights(p.scale, p.shape);
         for (unsigned u = 0; u < 2; ++u)
             model.tables.push_back(trellis::parametric_table(weights, p.radius, model.alphabet, u));
     }

@@ -1,9 +1,9 @@
-// What decoder and encoder of the trellis codec know about a record beside its levels: classes, steps, tables,
-// transforms, and their bytes. Bytes: docs/format.md#model
+// What decoder and encoder of the trellis codec know about a record beside its levels: classes, steps,
+// tables, transforms, and their bytes. Bytes: docs/format.md#model
 //
-// What surprises: a weight's class is a sum of small logarithms (of its row, column, place in the kernel) that only
-// picks a table; a step is a sum of the same kind that multiplies the value. Both sums are over one tensor; tables
-// are shared by all tensors of the record.
+// What surprises: a weight's class is a sum of small logarithms (of its row, column, place in the kernel)
+// that only picks a table; a step is a sum of the same kind that multiplies the value. Both sums are over one
+// tensor; tables are shared by all tensors of the record.
 #pragma once
 
 #include <array>
@@ -77,12 +77,12 @@ struct Model {
     std::vector<TensorSide> tensors;
     std::optional<klt::Basis> basis;  // of columns or kernels
     bool basis_of_columns = false;
-    Bytes basis_bytes;               // as written, for encoders
+    Bytes basis_bytes;                 // as written, for encoders
     std::vector<std::uint8_t> bounds;  // first sum of classes 1, 2, ...
     bool parametric = true;
-    std::vector<trellis::Parameters> parameters;         // per class, if parametric
-    std::vector<rans::Frequencies> tables;               // 2 per class
-    std::vector<std::vector<std::int8_t>> centroids;     // per class: c_1, c_2, ...
+    std::vector<trellis::Parameters> parameters;      // per class, if parametric
+    std::vector<rans::Frequencies> tables;            // 2 per class
+    std::vector<std::vector<std::int8_t>> centroids;  // per class: c_1, c_2, ...
 
     std::size_t classes() const noexcept { return bounds.size() + 1; }
     std::size_t elements() const noexcept;
@@ -107,7 +107,8 @@ Model read_model(ByteView bytes, std::span<const Shape> shapes, std::size_t chun
 // Makes tables of parameters.
 void make_tables(Model& model);
 
-// Calls visit(tensor, first element in it, offset in the range, count) for the parts of a range of the record.
+// Calls visit(tensor, first element in it, offset in the range, count) for the parts of a range of the
+// record.
 template <typename Tensors, typename Visit>
 void for_each_part(Tensors& tensors, std::size_t first, std::size_t n, Visit visit) {
     std::size_t begin = 0;

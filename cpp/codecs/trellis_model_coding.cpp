@@ -139,7 +139,8 @@ bool read_side(ByteReader& in, Model& model, std::span<const Shape> shapes) {
     for (std::size_t c = 1; c < classes; ++c) {
         const unsigned width = in.u8("bound of a class");
         bound += width;
-        if ((width == 0 && c > 1) || bound > 255) in.fail("bound of a class", "does not rise or is above 255");
+        if ((width == 0 && c > 1) || bound > 255)
+            in.fail("bound of a class", "does not rise or is above 255");
         model.bounds.push_back(static_cast<std::uint8_t>(bound));
     }
     const unsigned kind = in.u8("kind of tables");
@@ -184,8 +185,8 @@ void read_transform(ByteReader& in, Model& model, std::span<const Shape> shapes,
         in.varint("columns of the transform", columns ? klt::kMaxColumns : kMaxKernel));
     if (n < klt::kMinColumns) in.fail("columns of the transform", "are fewer than 2");
     if (columns) {
-        const std::size_t elements = std::accumulate(shapes[0].begin(), shapes[0].end(), std::size_t{1},
-                                                     std::multiplies<>());
+        const std::size_t elements =
+            std::accumulate(shapes[0].begin(), shapes[0].end(), std::size_t{1}, std::multiplies<>());
         if (shapes.size() != 1) in.fail("transform", "belongs to a record of several tensors");
         if (elements % n != 0 || chunk_elements % n != 0)
             in.fail("columns of the transform", "do not divide the tensor and its chunks");

@@ -39,24 +39,35 @@ TrellisStudy::TrellisStudy(const TrellisInput& input, const TrellisOptions& opti
                            std::size_t threads)
     : study_(std::make_shared<const Study>(input, options, step, threads)) {}
 
-TrellisTrial TrellisStudy::trial(double step, std::size_t threads) const {
-    Statistics statistics;
-    const Search search = study_->prepare(step, trellis_codec::kRounds, threads, &statistics);
-    return study_->trial_of(search, statistics);
+TrellisTrial TrellisStudy::trial(double step, std::size_t threads) {
+    const Search* const from = last_.get();
+    const int rounds = from != nullptr ? trellis_codec::kWarmRounds : trellis_codec::kRounds;
+    Study::Outcome found = study_->prepare(step, from, rounds, threads);
+    last_ = std::make_shared<const Search>(std::move(found.after));
+    tried_.insert_or_assign(step, std::make_shared<const Search>(std::move(found.used)));
+    return study_->trial_of(*last_, found.statistics);
+}
+
+std::shared_ptr<const Search> TrellisStudy::search_at(double step, std::size_t threads) const {
+    const auto known = tried_.find(step);
+    if (known != tried_.end()) return known->second;
+    const int rounds = last_ ? trellis_codec::kWarmRounds : trellis_codec::kRounds;
+    return std::make_shared<const Search>(study_->prepare(step, last_.get(), rounds, threads).used);
 }
 
 TrellisPlan::TrellisPlan(const TrellisStudy& from, double step, std::size_t threads)
     : shapes_(from.inside().shapes()), chunk_elements_(from.inside().chunk_elements()) {
     const Study& study = from.inside();
     const std::size_t n = study.elements();
-    Search search = study.prepare(step, trellis_codec::kRounds - 1, threads, nullptr);
+    Search search = *from.search_at(step, threads);
     search.model.lanes = study.lanes_for(search.stream_bits);
     symbols_.resize(n);
     raw_.resize(chunks());
     Statistics all;
+    std::vector<Statistics> wave(std::min(kWave, chunks()));
     for (std::size_t first = 0; first < chunks(); first += kWave) {
-        std::vector<Statistics> wave(std::min(kWave, chunks() - first));
-        parallel_for(wave.size(), threads, [&](std::size_t i) {
+        for (Statistics& one : wave) one.clear();
+        parallel_for(std::min(kWave, chunks() - first), threads, [&](std::size_t i) {
             const std::size_t chunk = first + i;
             const std::size_t at = chunk * chunk_elements_;
             const std::size_t count = std::min(chunk_elements_, n - at);
@@ -68,7 +79,8 @@ TrellisPlan::TrellisPlan(const TrellisStudy& from, double step, std::size_t thre
             if (!weights.empty()) study.load_weights(at, weights);
             search.model.sums_of(at, sums);
             trellis_codec::search_paths(search, values, sums, levels);
-            trellis_codec::collect({values, levels, sums, weights, search.model.lanes, 1}, search.model, wave[i]);
+            trellis_codec::collect({values, levels, sums, weights, search.model.lanes, 1}, search.model,
+                                   wave[i]);
             raw_[chunk] = to_symbols(levels, std::span(symbols_).subspan(at, count));
         });
         for (const Statistics& one : wave) all.add(one);
@@ -131,8 +143,8 @@ TrellisPlan::TrellisPlan(const Given& given, std::size_t threads) : chunk_elemen
                 state = model_.code.next(state, static_cast<unsigned>(level) & 1U);
             }
         }
-        trellis_codec::from_coding_order<float>(std::span<const float>(points).subspan(at, count), unit, piece,
-                                                std::span(values).subspan(at, count));
+        trellis_codec::from_coding_order<float>(std::span<const float>(points).subspan(at, count), unit,
+                                                piece, std::span(values).subspan(at, count));
     }
     const bool matrix = given.row_dimensions > 0 && tensor.rows > 1;
     const std::int64_t base = trellis_codec::fit_scales(
@@ -151,8 +163,12 @@ TrellisPlan::TrellisPlan(const Given& given, std::size_t threads) : chunk_elemen
         std::vector<std::uint8_t> in_order(count);
         tensor.sums(at, sums);
         trellis_codec::to_coding_order<std::uint8_t>(sums, unit, piece, in_order);
-        trellis_codec::collect({std::span(points).subspan(at, count), std::span(ordered).subspan(at, count),
-                                in_order, {}, model_.lanes, unit},
+        trellis_codec::collect({std::span(points).subspan(at, count),
+                                std::span(ordered).subspan(at, count),
+                                in_order,
+                                {},
+                                model_.lanes,
+                                unit},
                                model_, all);
         raw_[chunk] = to_symbols(given.levels.subspan(at, count), std::span(symbols_).subspan(at, count));
     }
@@ -191,8 +207,7 @@ Bytes TrellisPlan::encode_chunk(std::size_t chunk) const {
         trellis_codec::to_coding_order<std::uint8_t>(symbols, unit, piece, ordered);
         symbols = ordered;
         std::vector<std::uint8_t> contexts(classes.size());
-        if (!classes.empty())
-            trellis_codec::to_coding_order<std::uint8_t>(classes, unit, piece, contexts);
+        if (!classes.empty()) trellis_codec::to_coding_order<std::uint8_t>(classes, unit, piece, contexts);
         classes = std::move(contexts);
     }
     encoder_->encode(symbols, classes, model_.lanes, payload, unit);
@@ -214,7 +229,8 @@ double TrellisPlan::exact_error(const trellis_codec::Study& study, std::size_t t
         study.source().load(at, x);
         decoded.load(0, y);
         for (std::size_t i = 0; i < count; ++i) {
-            const double w = study.importance().empty() ? 1.0 : static_cast<double>(study.importance()[at + i]);
+            const double w =
+                study.importance().empty() ? 1.0 : static_cast<double>(study.importance()[at + i]);
             error[chunk] += w * (x[i] - y[i]) * (x[i] - y[i]);
         }
     });

@@ -113,7 +113,8 @@ std::int64_t quantise(std::span<const double> values, std::uint8_t unit, std::ve
         std::int64_t index = -127;
         if (logs[i] != kNoScale) {
             const std::int64_t away = logs[i] - median + width / 2;
-            index = std::clamp<std::int64_t>(away >= 0 ? away / width : -((width - 1 - away) / width), -127, 127);
+            index =
+                std::clamp<std::int64_t>(away >= 0 ? away / width : -((width - 1 - away) / width), -127, 127);
         }
         out[i] = static_cast<std::int16_t>(index * (1 << unit));
     }
@@ -212,7 +213,8 @@ double estimated_bits(const TensorSide& t) {
     std::vector<double> in_row(2 * kRange);
     for (std::size_t c = 0; c < t.columns; ++c) {
         for (std::size_t p = 0; p < t.positions; ++p) {
-            const int scale = (t.scales[1].empty() ? 0 : t.scales[1][c]) + (t.scales[2].empty() ? 0 : t.scales[2][p]);
+            const int scale =
+                (t.scales[1].empty() ? 0 : t.scales[1][c]) + (t.scales[2].empty() ? 0 : t.scales[2][p]);
             in_row[static_cast<std::size_t>(scale + kRange)] += 1;
         }
     }

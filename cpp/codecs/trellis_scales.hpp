@@ -17,8 +17,8 @@ struct Axes {
     bool positions = false;
 };
 
-// Fits the scales of these axes alternately to mean |x|. Returns log2 of the mean magnitude where scales are 0, in
-// units of 2^-16. The tensor's split must be set. The same for any number of threads.
+// Fits the scales of these axes alternately to mean |x|. Returns log2 of the mean magnitude where scales are
+// 0, in units of 2^-16. The tensor's split must be set. The same for any number of threads.
 std::int64_t fit_scales(TensorSide& tensor, std::span<const float> values, const Axes& axes,
                         std::size_t threads);
 

@@ -52,7 +52,11 @@ void search_paths(const Search& search, std::span<const float> values, std::span
 }
 
 Study::Study(const TrellisInput& input, const TrellisOptions& options, double step, std::size_t threads)
-    : source_(input.dtype, input.data), shapes_(input.shapes), options_(options), importance_(input.importance), name_(input.name) {
+    : source_(input.dtype, input.data),
+      shapes_(input.shapes),
+      options_(options),
+      importance_(input.importance),
+      name_(input.name) {
     check(input, threads);
     skeleton_.code = trellis::code_of(options.states);
     choose_steps(input.shapes);
@@ -130,7 +134,8 @@ void Study::take_sample() {
         const std::size_t block = std::max<std::size_t>(2048 / unit, 1) * unit;
         const std::size_t count = std::max<std::size_t>(size / block, 1);
         const std::size_t stride = std::max(n / count / unit * unit, block);
-        for (std::size_t i = 0; i < count && i * stride + block <= n; ++i) parts_.push_back({i * stride, block});
+        for (std::size_t i = 0; i < count && i * stride + block <= n; ++i)
+            parts_.push_back({i * stride, block});
     }
     for (const Part& part : parts_) {
         const std::size_t at = sample_.size();
@@ -171,7 +176,7 @@ float Study::checked_step(double step) const {
     return static_cast<float>(step);
 }
 
-Search Study::prepare(double step, int rounds, std::size_t threads, Statistics* statistics) const {
+Study::Outcome Study::prepare(double step, const Search* from, int rounds, std::size_t threads) const {
     Search search;
     Model& model = search.model;
     model = skeleton_;
@@ -198,32 +203,40 @@ Search Study::prepare(double step, int rounds, std::size_t threads, Statistics* 
     model.lanes = kSampleLanes;
     guess_tables(of_sum, model);
 
-    std::optional<Search> best;
+    if (from != nullptr) {
+        model.alphabet = from->model.alphabet;
+        model.bounds = from->model.bounds;
+        model.parameters = from->model.parameters;
+        for (trellis::Parameters& p : model.parameters) {
+            const unsigned more = p.radius + 4U;  // a finer step reaches farther
+            p.radius = static_cast<std::uint8_t>(std::min(more, trellis::kMaxSymbolRadius));
+        }
+        model.centroids.assign(model.classes(), {});
+    }
+
+    std::optional<Outcome> best;
     double least = 0;
-    Statistics found;
     for (const auto alphabet : {trellis::Alphabet::plain, trellis::Alphabet::both_zero}) {
         if (options_.alphabet == TrellisAlphabet::plain && alphabet == trellis::Alphabet::both_zero) continue;
         if (options_.alphabet == TrellisAlphabet::both_zero && alphabet == trellis::Alphabet::plain) continue;
         if (options_.alphabet == TrellisAlphabet::automatic && best && bits > kBothZeroBelow) continue;
-        Search one = search;
-        one.model.alphabet = alphabet;
-        make_tables(one.model);
-        Statistics last;
-        double stream = one.stream_bits;
+        if (from != nullptr && alphabet != from->model.alphabet) continue;
+        Outcome one{search, search, {}};
+        one.after.model.alphabet = alphabet;
+        make_tables(one.after.model);
         for (int round = 0; round < rounds; ++round) {
-            one.costs = costs_of(one.model, one.radius);
-            last = search_sample(one, sums, threads);
-            stream = choose_tables(last, one.model, options_.centroids, false);
+            one.after.costs = costs_of(one.after.model, one.after.radius);
+            one.used = one.after;
+            one.statistics = search_sample(one.used, sums, threads);
+            one.after.stream_bits = choose_tables(one.statistics, one.after.model, options_.centroids, false);
         }
-        const double cost = squared_error(last, one.model) + one.lambda_steps * stream;
+        one.used.stream_bits = one.after.stream_bits;
+        const double cost = squared_error(one.statistics, one.after.model) +
+                            one.after.lambda_steps * one.after.stream_bits;
         if (best && !(cost < least)) continue;
         least = cost;
-        one.costs = costs_of(one.model, one.radius);
-        one.stream_bits = stream;
         best = std::move(one);
-        found = std::move(last);
     }
-    if (statistics != nullptr) *statistics = std::move(found);
     return std::move(*best);
 }
 
@@ -232,7 +245,10 @@ Statistics Study::search_sample(const Search& search, std::span<const std::uint8
     constexpr std::size_t kRun = std::size_t{1} << 18;
     const std::size_t n = sample_.size();
     const std::size_t runs = (n + kRun - 1) / kRun;
-    std::vector<Statistics> of(runs);
+    thread_local std::vector<Statistics> kept;  // pages that need not be asked for again
+    std::vector<Statistics>& of = kept;
+    if (of.size() < runs) of.resize(runs);
+    for (std::size_t run = 0; run < runs; ++run) of[run].clear();
     parallel_for(runs, threads, [&](std::size_t run) {
         const std::size_t at = run * kRun;
         const std::size_t count = std::min(kRun, n - at);
@@ -241,10 +257,11 @@ Statistics Study::search_sample(const Search& search, std::span<const std::uint8
         search_paths(search, values, sums.subspan(at, count), levels);
         const auto weights = sample_weights_.empty() ? std::span<const float>{}
                                                      : std::span(sample_weights_).subspan(at, count);
-        collect({values, levels, sums.subspan(at, count), weights, search.model.lanes, 1}, search.model, of[run]);
+        collect({values, levels, sums.subspan(at, count), weights, search.model.lanes, 1}, search.model,
+                of[run]);
     });
     Statistics all;
-    for (const Statistics& one : of) all.add(one);
+    for (std::size_t run = 0; run < runs; ++run) all.add(of[run]);
     return all;
 }
 
@@ -265,9 +282,14 @@ unsigned Study::lanes_for(double stream_bits) const noexcept {
     const std::size_t per_chunk = std::min(chunk_elements_, elements());
     const unsigned wanted = std::min(
         rans::lanes_for(static_cast<std::size_t>(stream_bits / 8 / static_cast<double>(chunks))), 32U);
+    // Sixteen lanes make a vector; where they cost less than a thousandth, decoding is to be fast.
+    const unsigned fast = per_chunk >= (std::size_t{1} << 18)   ? 32U
+                          : per_chunk >= (std::size_t{1} << 16) ? 16U
+                                                                : 1U;
     // The search holds states x elements per lane.
     const std::size_t longest = std::min(trellis::kMaxPiece, trellis::kMaxPieceStates / options_.states);
-    return std::max(wanted, static_cast<unsigned>(std::bit_ceil((per_chunk + longest - 1) / longest)));
+    return std::max(
+        {wanted, fast, static_cast<unsigned>(std::bit_ceil((per_chunk + longest - 1) / longest))});
 }
 
 // What rounding to a short element type adds: relative, for numbers whose logarithms are spread evenly,

@@ -13,7 +13,9 @@
 namespace nncodec::trellis_codec {
 
 inline constexpr std::size_t kChunkElements = std::size_t{1} << 18;
-inline constexpr int kRounds = 3;  // of paths and tables, the final search included
+// Turns of paths and tables: from a guess, the final search included; and from the tables of a step nearby.
+inline constexpr int kRounds = 5;
+inline constexpr int kWarmRounds = 2;
 
 // How to search paths at one step.
 struct Search {
@@ -36,16 +38,20 @@ class Study {
     const FloatSource& source() const noexcept { return source_; }
     std::span<const float> importance() const noexcept { return importance_; }
 
-    // Tables and prices for a step, from so many searches of the sample. `statistics`, if given, gets those of the
-    // last one.
-    Search prepare(double step, int rounds, std::size_t threads, Statistics* statistics) const;
+    // Searches the sample so many times, from the tables of `from` if it is given, else from a guess.
+    struct Outcome {
+        Search used;   // by the last search
+        Search after;  // with the tables that its statistics gave
+        Statistics statistics;
+    };
+    Outcome prepare(double step, const Search* from, int rounds, std::size_t threads) const;
     TrellisTrial trial_of(const Search& search, const Statistics& statistics) const;
 
     std::size_t chunk_elements() const noexcept { return chunk_elements_; }
     // Lanes of a stream of so many bits in all.
     unsigned lanes_for(double stream_bits) const noexcept;
-    // Elements of a chunk in units of their steps, transformed; and what their squared errors weigh (empty: all
-    // alike).
+    // Elements of a chunk in units of their steps, transformed; and what their squared errors weigh (empty:
+    // all alike).
     void load(std::size_t first, std::span<float> out) const;
     void load_weights(std::size_t first, std::span<float> out) const;
     bool has_weights() const noexcept { return !importance_.empty() || has_steps_; }
@@ -60,7 +66,8 @@ class Study {
     void set_offsets(Model& model) const;
     float checked_step(double step) const;
     std::vector<std::uint8_t> sample_sums(const Model& model) const;
-    Statistics search_sample(const Search& search, std::span<const std::uint8_t> sums, std::size_t threads) const;
+    Statistics search_sample(const Search& search, std::span<const std::uint8_t> sums,
+                             std::size_t threads) const;
     double rounding_error() const;
 
     FloatSource source_;

@@ -1,5 +1,5 @@
-// Levels of a trellis as rANS symbols: bytes of the level's parity, and raw bits where a level is large. Bytes:
-// docs/format.md#symbols-and-payload
+// Levels of a trellis as rANS symbols: bytes of the level's parity, and raw bits where a level is large.
+// Bytes: docs/format.md#symbols-and-payload
 #pragma once
 
 #include <bit>
@@ -8,8 +8,8 @@
 
 namespace nncodec::trellis_symbols {
 
-inline constexpr int kZero = 128;         // symbol of level 0
-inline constexpr int kDirect = 63;        // levels up to this size have a symbol of their own
+inline constexpr int kZero = 128;   // symbol of level 0
+inline constexpr int kDirect = 63;  // levels up to this size have a symbol of their own
 inline constexpr int kMaxLevel = 16383;
 inline constexpr unsigned kFirstExponent = 5;
 

@@ -82,7 +82,8 @@ void TrellisEncoder::encode(std::span<const std::uint8_t> symbols, std::span<con
                             unsigned lanes, Bytes& out, std::size_t unit) const {
     const std::size_t n = symbols.size();
     check_call(n, contexts, lanes, tables_->n_tables);
-    const std::size_t piece = std::max<std::size_t>(trellis::piece_of(n, lanes, std::max<std::size_t>(unit, 1)), 1);
+    const std::size_t piece =
+        std::max<std::size_t>(trellis::piece_of(n, lanes, std::max<std::size_t>(unit, 1)), 1);
 
     // Forwards: the table of each element. Backwards: the stream.
     std::vector<std::uint8_t> table_of(n);
@@ -169,7 +170,8 @@ void TrellisDecoder::decode(ByteView stream, std::span<const std::uint8_t> conte
         if (block.rans[lane] < kLowest) throw DecodeError("rANS lane state is below 2^16");
     }
     [[maybe_unused]] const bool vectors = active_isa() == Isa::avx512 && lanes >= 16;
-    const std::size_t piece = std::max<std::size_t>(trellis::piece_of(n, lanes, std::max<std::size_t>(unit, 1)), 1);
+    const std::size_t piece =
+        std::max<std::size_t>(trellis::piece_of(n, lanes, std::max<std::size_t>(unit, 1)), 1);
     const auto used = static_cast<unsigned>((n + piece - 1) / piece);  // lanes that hold elements
     const std::size_t last_length = used == 0 ? 0 : n - (used - 1) * piece;
     for (std::size_t first = 0; first < (used == 0 ? 0 : piece);) {

@@ -1,4 +1,5 @@
-// Trellis codec: arbitrary models and payloads, round trips, levels from elsewhere, damaged models and payloads.
+// Trellis codec: arbitrary models and payloads, round trips, levels from elsewhere, damaged models and
+// payloads.
 #include <array>
 #include <cmath>
 
@@ -82,8 +83,7 @@ void levels_from_elsewhere(fuzz::Input& input, Numbers numbers) {
     Bytes out(4 * n);
     check_plan(plan, 2, std::span(&given.shape, 1), out, input);
     // Walk the levels as the format says.
-    const std::size_t piece =
-        trellis::piece_of(n, given.lanes, given.by_columns ? row : 1);
+    const std::size_t piece = trellis::piece_of(n, given.lanes, given.by_columns ? row : 1);
     const trellis::Code& code = trellis::code_of(given.states);
     for (std::size_t begin = 0; begin < n; begin += piece) {
         unsigned state = 0;
@@ -130,7 +130,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     }
     std::vector<float> importance;
     if (input.take() % 4 == 0) {
-        for (std::size_t i = 0; i < n; ++i) importance.push_back(static_cast<float>(std::abs(numbers.next())));
+        for (std::size_t i = 0; i < n; ++i)
+            importance.push_back(static_cast<float>(std::abs(numbers.next())));
     }
     TrellisOptions options;
     options.states = 8U << input.between(0, 4);
@@ -138,7 +139,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     options.transform = input.take() % 2 == 0;
     options.classes = input.take() % 4 != 0;
     options.centroids = input.take() % 2 == 0;
-    const TrellisStudy study({static_cast<DType>(dtype), bytes, shapes, importance, "fuzz"}, options, step, 1);
+    const TrellisStudy study({static_cast<DType>(dtype), bytes, shapes, importance, "fuzz"}, options, step,
+                             1);
     const TrellisPlan plan(study, step, 1);
     check_plan(plan, dtype, shapes, out, input);
     if (plan.chunks() == 0 || !importance.empty()) return 0;
@@ -148,8 +150,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     std::vector<double> y(n);
     before.load(0, x);
     after.load(0, y);
-    // A transform keeps the error of a kernel of up to 81 elements, not that of each; a path far from the nearest one
-    // costs more than any bits.
+    // A transform keeps the error of a kernel of up to 81 elements, not that of each; a path far from the
+    // nearest one costs more than any bits.
     const double most = (options.transform ? 60 : 8) * step;
     for (std::size_t i = 0; i < n; ++i)
         FUZZ_CHECK(std::abs(x[i] - y[i]) <= most + 0.01 * std::abs(x[i]) + 1e-7);

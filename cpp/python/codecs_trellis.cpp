@@ -72,8 +72,8 @@ py::list make_studies(const py::sequence& parts, const py::sequence& settings, u
     // A million elements of all parts tell size and error to a thousandth.
     constexpr double kSample = 1 << 20;
     const double part_of_all =
-        std::min(1.0, kSample / std::max(1.0, static_cast<double>(std::accumulate(elements.begin(), elements.end(),
-                                                                                  std::size_t{0}))));
+        std::min(1.0, kSample / std::max(1.0, static_cast<double>(std::accumulate(
+                                                  elements.begin(), elements.end(), std::size_t{0}))));
     {
         const py::gil_scoped_release nogil;
         for_small_and_large(sizes, threads, [&](std::size_t i, std::size_t n) {
@@ -125,14 +125,11 @@ py::list make_plans(const std::vector<std::shared_ptr<HeldStudy>>& studies, cons
     return out;
 }
 
-std::shared_ptr<HeldTrellisPlan> plan_of_levels(std::uint8_t dtype, const Shape& shape,
-                                                const py::object& levels, float step, unsigned states,
-                                                const std::string& alphabet, bool by_columns,
-                                                unsigned row_dimensions, unsigned lanes,
-                                                std::size_t chunk_elements,
-                                                const std::vector<std::int8_t>& row_steps,
-                                                const std::vector<std::int8_t>& column_steps,
-                                                std::size_t threads) {
+std::shared_ptr<HeldTrellisPlan> plan_of_levels(
+    std::uint8_t dtype, const Shape& shape, const py::object& levels, float step, unsigned states,
+    const std::string& alphabet, bool by_columns, unsigned row_dimensions, unsigned lanes,
+    std::size_t chunk_elements, const std::vector<std::int8_t>& row_steps,
+    const std::vector<std::int8_t>& column_steps, std::size_t threads) {
     if (alphabet == "auto") throw py::value_error("alphabet must be 'plain' or 'both_zero'");
     const BufferView view(levels, "levels");
     TrellisPlan::Given given;
@@ -226,7 +223,8 @@ void register_codecs_trellis(py::module_& m) {
         .def_property_readonly("parametric", [](const TrellisDecoder& d) { return d.model().parametric; })
         .def_property_readonly("alphabet",
                                [](const TrellisDecoder& d) {
-                                   return d.model().alphabet == trellis::Alphabet::plain ? "plain" : "both_zero";
+                                   return d.model().alphabet == trellis::Alphabet::plain ? "plain"
+                                                                                         : "both_zero";
                                })
         .def_property_readonly("transform", [](const TrellisDecoder& d) { return transform_of(d.model()); });
     m.def(

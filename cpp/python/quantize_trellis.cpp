@@ -116,13 +116,15 @@ void register_trellis(py::module_& m) {
           "reach"_a = 0, "n_contexts"_a = 1, "Fill `out` (float32) with the values of `levels` (int16).");
     m.def(
         "trellis_parametric_table",
-        [](unsigned scale, unsigned shape, unsigned radius, const std::string& alphabet, unsigned union_index) {
-            if (scale > 255 || shape > trellis::kMaxShape || radius < 1 || radius > trellis::kMaxSymbolRadius ||
-                union_index > 1)
+        [](unsigned scale, unsigned shape, unsigned radius, const std::string& alphabet,
+           unsigned union_index) {
+            if (scale > 255 || shape > trellis::kMaxShape || radius < 1 ||
+                radius > trellis::kMaxSymbolRadius || union_index > 1)
                 throw py::value_error("parameters are out of range");
-            return trellis::parametric_table({static_cast<std::uint8_t>(scale), static_cast<std::uint8_t>(shape),
-                                              static_cast<std::uint8_t>(radius)},
-                                             to_alphabet(alphabet), union_index)
+            return trellis::parametric_table(
+                       {static_cast<std::uint8_t>(scale), static_cast<std::uint8_t>(shape),
+                        static_cast<std::uint8_t>(radius)},
+                       to_alphabet(alphabet), union_index)
                 .of;
         },
         "scale"_a, "shape"_a, "radius"_a, "alphabet"_a, "union_index"_a,

@@ -15,16 +15,14 @@ namespace {
 constexpr int kZero = 128;
 constexpr unsigned kDirect = 63;
 constexpr std::uint32_t kTotal = 1U << rans::kDefaultProbBits;
-constexpr std::int64_t kOne = 1 << 16;             // of a logarithm
-constexpr std::int64_t kLog2OfLog2E = 34653;       // log2(log2(e))
-constexpr std::int64_t kMostBits = 40;             // beyond, a density is 0
-constexpr int kCellPlaces[] = {-7, -5, -3, -1, 1, 3, 5, 7};  // eighths of a step around a point
+constexpr std::int64_t kOne = 1 << 16;        // of a logarithm
+constexpr std::int64_t kLog2OfLog2E = 34653;  // log2(log2(e))
+constexpr std::int64_t kMostBits = 40;        // beyond, a density is 0
 
 // 2^30 * 2^(2^-i) for i = 1 .. 16
-constexpr std::array<std::uint32_t, 16> kPowers{1518500250, 1276901417, 1170923762, 1121280436,
-                                                1097253708, 1085434106, 1079572136, 1076653033,
-                                                1075196443, 1074468888, 1074105294, 1073923544,
-                                                1073832680, 1073787251, 1073764537, 1073753181};
+constexpr std::array<std::uint32_t, 16> kPowers{
+    1518500250, 1276901417, 1170923762, 1121280436, 1097253708, 1085434106, 1079572136, 1076653033,
+    1075196443, 1074468888, 1074105294, 1073923544, 1073832680, 1073787251, 1073764537, 1073753181};
 
 // 2^30 * 2^(fraction / 65536)
 std::uint64_t exp2_of(std::uint32_t fraction) noexcept {
@@ -54,6 +52,7 @@ std::uint64_t density(std::uint32_t place, unsigned scale, unsigned shape) noexc
 
 // Bits of the points of one scale and shape: union 0, union 1 of each alphabet.
 struct PointBits {
+    PointWeights weights{};
     std::array<std::array<float, kTablePoints>, 3> of{};
     bool possible = false;
 };
@@ -61,9 +60,25 @@ struct PointBits {
 // A table seldom has more than 33 symbols.
 constexpr double kShared = kTotal - 33;
 
+// A point's cell reaches seven eighths of a step to both sides, in odd eighths; those of negative numbers are
+// those of positive ones.
+PointWeights make_weights(unsigned scale, unsigned shape) noexcept {
+    std::array<std::uint64_t, kTablePoints + 1> half{};  // [i]: of the four places 8 i + 1, 3, 5, 7
+    for (std::size_t i = 0; i <= kTablePoints; ++i) {
+        for (unsigned k = 1; k < 8; k += 2)
+            half[i] += density(static_cast<std::uint32_t>(8 * i + k), scale, shape);
+        if (half[i] == 0) break;  // those farther out are 0, too
+    }
+    PointWeights weights{};
+    weights[0] = 2 * half[0];
+    for (std::size_t point = 1; point < kTablePoints; ++point) weights[point] = half[point - 1] + half[point];
+    return weights;
+}
+
 PointBits make_point_bits(unsigned scale, unsigned shape) {
-    const auto weights = point_weights(scale, shape);
     PointBits bits;
+    bits.weights = make_weights(scale, shape);
+    const PointWeights& weights = bits.weights;
     bits.possible = true;
     for (unsigned kind = 0; kind < 3; ++kind) {
         const bool even = kind == 0;
@@ -87,22 +102,15 @@ const PointBits& point_bits(unsigned scale, unsigned shape) {
     if (const PointBits* const made = place.load(std::memory_order_acquire)) return *made;
     auto fresh = std::make_unique<const PointBits>(make_point_bits(scale, shape));
     const PointBits* expected = nullptr;
-    if (place.compare_exchange_strong(expected, fresh.get(), std::memory_order_acq_rel)) return *fresh.release();
+    if (place.compare_exchange_strong(expected, fresh.get(), std::memory_order_acq_rel))
+        return *fresh.release();
     return *expected;
 }
 
 }  // namespace
 
-std::array<std::uint64_t, kTablePoints> point_weights(unsigned scale, unsigned shape) noexcept {
-    std::array<std::uint64_t, kTablePoints> weights{};
-    for (unsigned point = 0; point < kTablePoints; ++point) {
-        for (const int k : kCellPlaces) {
-            const int place = std::abs(8 * static_cast<int>(point) + k);
-            weights[point] += density(static_cast<std::uint32_t>(place), scale, shape);
-        }
-        if (weights[point] == 0) break;  // those farther out are 0, too
-    }
-    return weights;
+const PointWeights& point_weights(unsigned scale, unsigned shape) {
+    return point_bits(scale, shape).weights;
 }
 
 rans::Frequencies parametric_table(std::span<const std::uint64_t, kTablePoints> weights, unsigned radius,
@@ -122,8 +130,7 @@ rans::Frequencies parametric_table(std::span<const std::uint64_t, kTablePoints> 
     const std::uint32_t shared = kTotal - static_cast<std::uint32_t>(of.size());
     std::uint32_t left = shared;
     for (int level = -n; level <= n; ++level) {
-        const auto part =
-            static_cast<std::uint32_t>(of[static_cast<std::size_t>(level + n)] * shared / sum);
+        const auto part = static_cast<std::uint32_t>(of[static_cast<std::size_t>(level + n)] * shared / sum);
         table.of[static_cast<std::size_t>(kZero + level)] = 1 + part;
         left -= part;
     }
@@ -149,14 +156,14 @@ double folded_cost(const FoldedCounts& counts, Alphabet alphabet, unsigned scale
     return sum;
 }
 
-FoundParameters fit_parameters(const FoldedCounts& counts, Alphabet alphabet, unsigned scale, unsigned shape) {
+FoundParameters fit_parameters(const FoldedCounts& counts, Alphabet alphabet, unsigned scale,
+                               unsigned shape) {
     FoundParameters best{scale, shape, folded_cost(counts, alphabet, scale, shape)};
     const auto try_at = [&](int by_scale, int by_shape) {
         const int s = static_cast<int>(best.scale) + by_scale;
         const int b = static_cast<int>(best.shape) + by_shape;
         if (s < 0 || s > 255 || b < 0 || b > static_cast<int>(kMaxShape)) return false;
-        const double bits =
-            folded_cost(counts, alphabet, static_cast<unsigned>(s), static_cast<unsigned>(b));
+        const double bits = folded_cost(counts, alphabet, static_cast<unsigned>(s), static_cast<unsigned>(b));
         if (!(bits < best.bits)) return false;
         best = {static_cast<unsigned>(s), static_cast<unsigned>(b), bits};
         return true;

@@ -28,8 +28,11 @@ struct Parameters {
     bool operator==(const Parameters&) const = default;
 };
 
+using PointWeights = std::array<std::uint64_t, kTablePoints>;
+
 // Weight of the points at 0, 1, ... steps from zero: what a generalised Gaussian has within one step of each.
-std::array<std::uint64_t, kTablePoints> point_weights(unsigned scale, unsigned shape) noexcept;
+// Kept, so asking again costs nothing. scale below 256, shape at most kMaxShape.
+const PointWeights& point_weights(unsigned scale, unsigned shape);
 
 // Frequencies (of 4096) of the symbols 0 .. 128 + radius. Empty where the weights are all 0.
 rans::Frequencies parametric_table(std::span<const std::uint64_t, kTablePoints> weights, unsigned radius,
@@ -41,7 +44,8 @@ rans::Frequencies parametric_table(const Parameters& parameters, Alphabet alphab
 // Counts of levels by union and distance of the point from zero: [union][steps], 2 x kTablePoints.
 using FoldedCounts = std::array<double, 2 * kTablePoints>;
 
-// About what counts cost under parametric tables of this scale and shape, in bits; infinity where there are none.
+// About what counts cost under parametric tables of this scale and shape, in bits; infinity where there are
+// none.
 double folded_cost(const FoldedCounts& counts, Alphabet alphabet, unsigned scale, unsigned shape);
 
 struct FoundParameters {

@@ -181,7 +181,9 @@ class Encoder:
         if group.raw_bytes >= SHARED_RECORD_BYTES or len(group.items) == MAX_TENSORS_PER_RECORD:
             self._enqueue(codec, self._small.pop((codec, leaf.dtype.code)).items, None)
 
-    def add_record(self, leaves: Sequence[Leaf], ordinals: Sequence[int], codec: Codec, setting: Setting) -> None:
+    def add_record(
+        self, leaves: Sequence[Leaf], ordinals: Sequence[int], codec: Codec, setting: Setting
+    ) -> None:
         """Take up tensors of one element type that share a record of a lossy codec."""
         self._enqueue(codec, [_item(leaf, n) for leaf, n in zip(leaves, ordinals, strict=True)], setting)
 

@@ -168,7 +168,10 @@ def test_distance_to_the_rate_distortion_function() -> None:
 
 def test_scales_transforms_and_centroids_each_pay() -> None:
     scaled = part_of(scaled_matrix(256, 256))
-    assert rate_at_equal_error(scaled, FAST, 1.0) < rate_at_equal_error(scaled, Trellis(8, classes="none"), 1.0) - 0.3
+    assert (
+        rate_at_equal_error(scaled, FAST, 1.0)
+        < rate_at_equal_error(scaled, Trellis(8, classes="none"), 1.0) - 0.3
+    )
     for x in (smooth_kernels(64, 32), correlated_matrix(4000, 48)):
         plain = rate_at_equal_error(part_of(x), Trellis(8, transform="none"), 0.2)
         assert rate_at_equal_error(part_of(x), FAST, 0.2) < plain - 0.1
@@ -277,7 +280,14 @@ def test_bad_steps(step: float) -> None:
 
 @pytest.mark.parametrize(
     "kw",
-    [{"states": 7}, {"alphabet": "x"}, {"transform": "dct"}, {"classes": 3}, {"nonfinite": True}, {"states": True}],
+    [
+        {"states": 7},
+        {"alphabet": "x"},
+        {"transform": "dct"},
+        {"classes": 3},
+        {"nonfinite": True},
+        {"states": True},
+    ],
 )
 def test_bad_options(kw: dict[str, object]) -> None:
     with pytest.raises(ValueError, match=next(iter(kw))):
@@ -344,13 +354,17 @@ def test_levels_that_were_chosen_elsewhere(by_columns: bool) -> None:
     for first in range(0, 50, 20):
         rows = min(20, 50 - first)
         piece = -(-rows // lanes) if by_columns else None
-        runs = [
-            [(r, c) for c in range(18) for r in range(lane, min(lane + piece, first + rows))]
-            for lane in range(first, first + rows, piece)
-        ] if piece else [
-            [divmod(i + first * 18, 18) for i in range(at, min(at + -(-rows * 18 // lanes), rows * 18))]
-            for at in range(0, rows * 18, -(-rows * 18 // lanes))
-        ]
+        runs = (
+            [
+                [(r, c) for c in range(18) for r in range(lane, min(lane + piece, first + rows))]
+                for lane in range(first, first + rows, piece)
+            ]
+            if piece
+            else [
+                [divmod(i + first * 18, 18) for i in range(at, min(at + -(-rows * 18 // lanes), rows * 18))]
+                for at in range(0, rows * 18, -(-rows * 18 // lanes))
+            ]
+        )
         for run in runs:
             out = np.empty(len(run), np.float32)
             _core.trellis_dequantise(np.array([flat[r, c] for r, c in run]), out, step, states, lanes=1)

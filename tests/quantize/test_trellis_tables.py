@@ -34,7 +34,9 @@ def test_tables_follow_their_parameters() -> None:
     assert narrow[128 + 5] < peaked[128 + 5]
     assert narrow[118:128] == narrow[:128:-1]  # symmetric
     odd = _core.trellis_parametric_table(80, 14, 10, "plain", 1)
-    assert odd[127] <= odd[128] <= odd[127] + 21  # -1 and 0 are equally far from zero; 128 takes the remainder
+    assert (
+        odd[127] <= odd[128] <= odd[127] + 21
+    )  # -1 and 0 are equally far from zero; 128 takes the remainder
 
 
 def test_scales_far_below_a_step_have_no_table() -> None:

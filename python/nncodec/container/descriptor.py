@@ -21,6 +21,7 @@ from nncodec.dtypes import BY_CODE, item_size
 from nncodec.errors import DecodeError
 
 __all__ = [
+    "MAX_BYTES",
     "MAX_CHUNK_ELEMENTS",
     "MAX_DIMENSIONS",
     "MAX_TENSORS_PER_RECORD",

@@ -17,7 +17,17 @@ from nncodec.container.fields import (
 from nncodec.dtypes import item_size
 from nncodec.errors import LimitError
 
-__all__ = ["MAX_BYTES", "ORIGINS", "TensorEntry", "pack", "read", "read_shape", "unpack", "write", "write_shape"]
+__all__ = [
+    "MAX_BYTES",
+    "ORIGINS",
+    "TensorEntry",
+    "pack",
+    "read",
+    "read_shape",
+    "unpack",
+    "write",
+    "write_shape",
+]
 
 MAX_BYTES = (1 << 63) - 1
 MAX_DIMENSIONS = 64
@@ -100,7 +110,7 @@ def unpack(fields: FieldReader, count: int, dtype: int) -> list[TensorEntry]:
     start = fields.offset + fields.at
     raw = bytearray(size)
     adaptive_decode_bytes(fields.block("packed tensors"), raw)
-    inner = FieldReader(raw, start)
+    inner = FieldReader(bytes(raw), start)
     shared = inner.raw(count, "shared parts of names")
     suffix = inner.raw(count, "suffixes of names")
     steps = inner.raw(count, "ordinals")
