@@ -143,12 +143,12 @@ def test_small_lossless_tensors_share_records_and_large_ones_do_not():
     assert nncodec.decode(nncodec.encode(state, "stored"))["bias7"].tolist() == [7.0] * 100
 
 
-@pytest.mark.parametrize("elements", [15_000, 17_000])
-def test_only_files_from_64_kib_have_an_index(elements):
+@pytest.mark.parametrize("elements", [262_000, 263_000])
+def test_only_files_from_a_mebibyte_on_have_an_index(elements):
     blob = nncodec.encode({"a": np.ones(elements, np.float32)}, "stored")
     kinds = [item.kind for item in walk(Memory(memoryview(blob))) if isinstance(item, Section)]
-    assert kinds == (["I"] if len(blob) > 1 << 16 else [])
-    assert (len(blob) > 1 << 16) == (elements == 17_000)
+    assert kinds == (["I"] if len(blob) > 1 << 20 else [])
+    assert (len(blob) > 1 << 20) == (elements == 263_000)
 
 
 def test_an_optional_section_between_records_is_skipped_by_every_reader(tmp_path):
