@@ -50,7 +50,7 @@ struct TrellisTrial {
 namespace trellis_codec {
 class Study;
 struct Search;
-}
+}  // namespace trellis_codec
 
 // What is decided before the step is: made at a step near the final one, good for any.
 class TrellisStudy {
@@ -59,8 +59,9 @@ class TrellisStudy {
     // `input.data` and `input.importance` must outlive the study.
     TrellisStudy(const TrellisInput& input, const TrellisOptions& options, double step, std::size_t threads);
 
-    // Size (model included) and weighted squared error at a step, from a sample of large parts. A trial begins with
-    // the tables of the one before; a plan at a step that was tried makes the paths that the trial made.
+    // Size (model included) and weighted squared error at a step, from a sample of large parts. A trial
+    // begins with the tables of the one before; a plan at a step that was tried makes the paths that the
+    // trial made.
     TrellisTrial trial(double step, std::size_t threads);
 
     const trellis_codec::Study& inside() const noexcept { return *study_; }

@@ -231,8 +231,8 @@ Study::Outcome Study::prepare(double step, const Search* from, int rounds, std::
             one.after.stream_bits = choose_tables(one.statistics, one.after.model, options_.centroids, false);
         }
         one.used.stream_bits = one.after.stream_bits;
-        const double cost = squared_error(one.statistics, one.after.model) +
-                            one.after.lambda_steps * one.after.stream_bits;
+        const double cost =
+            squared_error(one.statistics, one.after.model) + one.after.lambda_steps * one.after.stream_bits;
         if (best && !(cost < least)) continue;
         least = cost;
         best = std::move(one);
