@@ -148,7 +148,6 @@ class LossyCodec(Codec):
     shared_tensor_elements: ClassVar[int] = 0
     shared_record_elements: ClassVar[int] = 0
 
-
     def study(self, parts: Sequence[Part], settings: Sequence[Setting], threads: int) -> list[Any]:
         """What the codec wants to know of each part whatever the step; goes into later settings."""
         return [None] * len(parts)
