@@ -24,6 +24,7 @@ void register_lattice(py::module_& m);
 void register_universal_coders(py::module_& m);
 void register_codecs_weightless(py::module_& m);
 void register_codecs_trellis(py::module_& m);
+void register_feedback(py::module_& m);
 
 namespace {
 
@@ -61,6 +62,7 @@ PYBIND11_MODULE(_core, m, pybind11::mod_gil_not_used()) {
     register_trellis(m);
     register_information(m);
     register_retrieval(m);
+    register_feedback(m);
     register_codecs(m);
     register_lossless(m);
     register_codecs_uniform(m);

@@ -17,22 +17,6 @@ constexpr std::size_t kBlock =
     32;  // samples per lane between looks at the lanes' ends; rows stay in the L1 cache
 static_assert(kBlock % kNormaliseEvery == 0);
 
-const Kernels& active_kernels() {
-#if defined(__x86_64__)
-    switch (active_isa()) {
-        case Isa::avx512:
-            return kAvx512Kernels;
-        case Isa::avx2:
-            return kAvx2Kernels;
-        default:
-            break;
-    }
-#elif defined(__aarch64__)
-    if (active_isa() == Isa::neon) return kNeonKernels;
-#endif
-    return kScalarKernels;
-}
-
 // States s and s ^ h1 belong to the same union (h1 is even) and lead to the same two states.
 std::vector<Butterfly> butterflies_of(const Code& code) {
     std::vector<Butterfly> list;
@@ -196,11 +180,6 @@ void check_shape(const TableShape& shape) {
     }
 }
 
-// Values in steps are clamped so that all four candidates of both unions lie within the radius.
-float limit_of(int radius) noexcept {
-    return static_cast<float>(2 * radius - 4);
-}
-
 int place_of(float value, float scale, float limit) noexcept {
     float scaled = value * scale;
     scaled = scaled > -limit ? scaled : -limit;
@@ -249,11 +228,38 @@ std::uint32_t log2_in_256ths(std::uint64_t number) noexcept {
 
 }  // namespace
 
+const Kernels& active_kernels() {
+#if defined(__x86_64__)
+    switch (active_isa()) {
+        case Isa::avx512:
+            return kAvx512Kernels;
+        case Isa::avx2:
+            return kAvx2Kernels;
+        default:
+            break;
+    }
+#elif defined(__aarch64__)
+    if (active_isa() == Isa::neon) return kNeonKernels;
+#endif
+    return kScalarKernels;
+}
+
 const Code& code_of(unsigned states) {
     for (const Code& code : kCodes) {
         if (code.states == states) return code;
     }
     throw ArgumentError("a trellis has a power of two from 8 to 1024 states, not " + std::to_string(states));
+}
+
+std::vector<std::uint16_t> rates_of(std::span<const std::uint16_t> costs, std::uint32_t lambda) {
+    std::vector<std::uint16_t> rates;
+    rates.reserve(costs.size() + 1);  // kernels may load two at once
+    for (const std::uint16_t cost : costs) {
+        // 1/256 bit times step^2 / 65536 to step^2 / 512
+        const std::uint64_t rate = (std::uint64_t{cost} * lambda + (1U << 14)) >> 15;
+        rates.push_back(static_cast<std::uint16_t>(std::min<std::uint64_t>(rate, kMaxRate)));
+    }
+    return rates;
 }
 
 Quantiser::Quantiser(const Options& options, const TableShape& shape, std::span<const std::uint16_t> costs)
@@ -263,12 +269,7 @@ Quantiser::Quantiser(const Options& options, const TableShape& shape, std::span<
         throw ArgumentError("costs has " + std::to_string(costs.size()) + " entries, " +
                             std::to_string(shape.size()) + " are needed");
     }
-    rates_.reserve(costs.size() + 1);
-    for (const std::uint16_t cost : costs) {
-        // 1/256 bit times step^2 / 65536 to step^2 / 512
-        const std::uint64_t rate = (std::uint64_t{cost} * options.lambda + (1U << 14)) >> 15;
-        rates_.push_back(static_cast<std::uint16_t>(std::min<std::uint64_t>(rate, kMaxRate)));
-    }
+    rates_ = rates_of(costs, options.lambda);
 }
 
 void Quantiser::quantise(std::span<const float> values, float step, std::span<const std::uint8_t> contexts,

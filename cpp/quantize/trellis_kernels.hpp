@@ -11,6 +11,8 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <span>
+#include <vector>
 
 #include "quantize/trellis.hpp"
 
@@ -68,6 +70,17 @@ extern const Kernels kAvx512Kernels;
 #elif defined(__aarch64__)
 extern const Kernels kNeonKernels;
 #endif
+
+// Costs in 1/256 bit times lambda, in the units of the branch metrics.
+std::vector<std::uint16_t> rates_of(std::span<const std::uint16_t> costs, std::uint32_t lambda);
+
+// Values in steps are clamped so that all four candidates of both unions lie within the radius.
+constexpr float limit_of(int radius) noexcept {
+    return static_cast<float>(2 * radius - 4);
+}
+
+// Those of the active instruction set.
+const Kernels& active_kernels();
 
 // The greatest level of a union whose point is at or below the grid point `below`.
 constexpr int level_at_or_below(Alphabet alphabet, unsigned union_index, int below) noexcept {

@@ -30,9 +30,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nncodec._core import float_statistics
+from nncodec._core import FloatStatistics, float_statistics
 from nncodec.budget import BUDGETS
 from nncodec.codecs.base import LossyCodec, Part, Setting, Trial
+from nncodec.feedback import matrix_of
+from nncodec.sides import Sides
 
 __all__ = ["check_budget", "settings"]
 
@@ -45,6 +47,7 @@ _SIMILAR = 4.0
 _FINEST = 2.0**-27
 # A tensor of which nothing matters still needs a finite step.
 _LEAST_IMPORTANCE = 2.0**-40
+_FLOAT32 = 2  # element type code
 
 
 def check_budget(kind: str, value: float) -> None:
@@ -70,6 +73,7 @@ def settings(
     total_elements: int,
     total_bytes: int,
     threads: int,
+    sides: Sequence[Sides | None] | None = None,
     progress: Callable[[float], None] | None = None,
 ) -> list[Setting]:
     """Choose one setting per part so that the whole checkpoint meets ``budget``.
@@ -89,6 +93,9 @@ def settings(
         Of the whole checkpoint, before coding.
     threads : int
         0 means all cores.
+    sides : sequence of Sides or None, optional
+        Per part: asks for error feedback. Parts without, if they have no importance either, get a step that is to
+        their deviation what it is to those with sides on the (geometric) average.
     progress : callable, optional
         Called with the distance that is left in the search (log2 units), once per trial.
 
@@ -102,7 +109,7 @@ def settings(
     check_budget(kind, value)
     if len(importance) != len(codec_parts):
         raise ValueError(f"importance has {len(importance)} entries for {len(codec_parts)} parts")
-    problem = _Problem.of(codec_parts, importance, threads)
+    problem = _Problem.of(codec_parts, importance, threads, sides)
     if kind == "step":
         return problem.settings(float(value))
     if kind in ("snr_db", "rel_mse"):
@@ -124,6 +131,8 @@ class _Problem:
     largest: float  # largest magnitude over scale
     elements: int
     threads: int
+    sides: Sequence[Sides | None]
+    deviation: float | None  # geometric mean, where there are sides: steps differ too much for another
     studies: list[Any] | None = None
     studied: float = 0.0  # the step that the studies were made for
 
@@ -133,26 +142,39 @@ class _Problem:
         codec_parts: Sequence[tuple[LossyCodec, Part]],
         importance: Sequence[NDArray[np.float32] | None],
         threads: int,
+        sides: Sequence[Sides | None] | None = None,
     ) -> _Problem:
         scale, energy, largest, elements = [], 0.0, 0.0, 0
-        for (_, part), weights in zip(codec_parts, importance, strict=True):
+        known = sides or [None] * len(codec_parts)
+        usual = None if sides is None else _usual_energy(codec_parts, known, threads)
+        deviation = None if usual is None else math.sqrt(usual)
+        for (_, part), weights, own in zip(codec_parts, importance, known, strict=True):
             size = sum(math.prod(shape) for shape in part.shapes)
+            if own is not None:
+                found = _statistics_in_steps(part, own, threads)
+                scale.append(1.0)
+                energy += found.energy
+                largest = max(largest, found.largest)
+                elements += size
+                continue
             mean = 1.0 if weights is None else _mean_importance(weights, size, part)
             stats = float_statistics(part.data, part.dtype, weights, threads)
             if stats.nonfinite:
                 raise ValueError(nonfinite_message(part, stats.nonfinite))
             scale.append(1 / math.sqrt(max(mean, _LEAST_IMPORTANCE)))
-            energy += stats.energy
+            if usual is not None and weights is None and stats.energy > 0:
+                scale[-1] = math.sqrt(stats.energy / size / usual)
+            energy += stats.energy / (scale[-1] ** 2 if weights is None else 1)
             largest = max(largest, stats.largest / scale[-1])
             elements += size
-        return cls(codec_parts, importance, scale, energy, largest, elements, threads)
+        return cls(codec_parts, importance, scale, energy, largest, elements, threads, known, deviation)
 
     def settings(self, step: float) -> list[Setting]:
         """The settings that a common step gives."""
         studies = self.studies or [None] * len(self.scale)
         return [
-            Setting(step * k, w, study)
-            for k, w, study in zip(self.scale, self.importance, studies, strict=True)
+            Setting(step * k, None if own is not None else w, study, own)
+            for k, w, study, own in zip(self.scale, self.importance, studies, self.sides, strict=True)
         ]
 
     def by_codec(self) -> dict[LossyCodec, list[int]]:
@@ -198,6 +220,31 @@ class _Problem:
     def coarsest(self) -> float:
         """A step at which every weight becomes 0."""
         return max(self.largest * 8, 2.0**-990)
+
+
+def _statistics_in_steps(part: Part, sides: Sides, threads: int) -> FloatStatistics:
+    """Of the weights of a part over their steps."""
+    rows, columns = sides.steps()
+    own = float_statistics(part.data, part.dtype, None, threads)
+    if own.nonfinite:
+        raise ValueError(nonfinite_message(part, own.nonfinite))
+    matrix = matrix_of(part, len(rows)) / rows[:, None] / columns
+    return float_statistics(matrix.reshape(-1).view(np.uint8), _FLOAT32, None, threads)
+
+
+def _usual_energy(
+    codec_parts: Sequence[tuple[LossyCodec, Part]], sides: Sequence[Sides | None], threads: int
+) -> float | None:
+    """Geometric mean of the mean squares, in steps, over the weights of parts with sides."""
+    total, weights = 0.0, 0
+    for (_, part), own in zip(codec_parts, sides, strict=True):
+        if own is not None:
+            size = len(own.rows) * len(own.columns)
+            energy = _statistics_in_steps(part, own, threads).energy
+            if energy > 0:
+                total += size * math.log2(energy / size)
+                weights += size
+    return 2.0 ** (total / weights) if weights else None
 
 
 def nonfinite_message(part: Part, count: int) -> str:
@@ -260,7 +307,7 @@ def _meet_size(
     else:
         # A weight of standard deviation s costs about log2(s / step) + 2.05 bits, never less than some tenths.
         payload = max(0.3, (bits - overhead_bits) / problem.elements)
-        deviation = math.sqrt(problem.energy / problem.elements) or 1.0
+        deviation = problem.deviation or math.sqrt(problem.energy / problem.elements) or 1.0
         guess = deviation * 2 ** (2.05 - payload)
         slope = -problem.elements / max(1.0, bits)
         outcome = _search(

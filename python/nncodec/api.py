@@ -51,7 +51,8 @@ def encode(
     **budget
         For lossy codecs, exactly one of ``step`` (quantiser step), ``snr_db``, ``rel_mse``,
         ``bits_per_weight``, ``ratio`` (decoded size over encoded size). It holds over the whole checkpoint.
-        ``importance={name: array}`` weighs the squared error.
+        ``importance={name: array}`` weighs the squared error; ``hessian=`` (what :func:`calibrate` returns, or a
+        mapping of names to second moments of inputs) makes codec ``trellis`` minimise the error of layers' outputs.
 
     Returns
     -------

@@ -19,16 +19,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nncodec.api import load_file, save_file
-
 if TYPE_CHECKING:
     import torch
 
 __all__ = ["Calibration", "LayerMoments", "calibrate"]
 
 _KIND, _VERSION = "nncodec calibration", 1
-# Embedding rows that never came up are still read one day: each row is counted this often more (Krichevsky-Trofimov).
-_UNSEEN = 0.5
+# Embedding rows that never came up are still read one day: each row is counted this often more (Laplace's rule).
+UNSEEN = 1.0
 
 
 @dataclass(frozen=True)
@@ -68,7 +66,7 @@ class LayerMoments:
         Shape ``shape``; all zero where the calibration never came by.
         """
         if self.is_embedding:
-            rows = (self.input + _UNSEEN) / (self.input.sum() + _UNSEEN * len(self.input))
+            rows = (self.input + UNSEEN) / (self.input.sum() + UNSEEN * len(self.input))
             columns = (
                 np.diagonal(self.output) if self.output.size else np.full(self.shape[1], float(self.vectors))
             )
@@ -133,11 +131,15 @@ class Calibration(Mapping[str, LayerMoments]):
             for name, layer in self.items()
         }
         content = {"kind": _KIND, "version": _VERSION, "examples": self.examples, "layers": layers}
+        from nncodec.api import save_file  # the API knows calibrations
+
         save_file(content, path)
 
     @classmethod
     def load(cls, path: str | PathLike[str]) -> Calibration:
         """Read what :meth:`save` wrote. ValueError for another file or a newer version."""
+        from nncodec.api import load_file
+
         content = load_file(path, framework="np")
         if not isinstance(content, Mapping) or content.get("kind") != _KIND:
             raise ValueError(f"{path!s} holds no calibration")

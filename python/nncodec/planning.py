@@ -15,6 +15,7 @@ from nncodec.codecs import CODECS, LossyCodec
 from nncodec.codecs.base import CHUNK_ELEMENTS, Codec, Setting
 from nncodec.container.descriptor import MAX_TENSORS_PER_RECORD, Descriptor, TensorEntry
 from nncodec.encoding import Encoder, RecordWriter, part_of
+from nncodec.sides import Sides
 from nncodec.tensors import Leaf
 
 __all__ = ["group", "plan", "spare_nonfinite"]
@@ -32,8 +33,11 @@ def spare_nonfinite(leaves: Mapping[int, Leaf], choices: dict[int, Codec], threa
                 choices[number] = CODECS["lossless"]()
 
 
-def group(leaves: Mapping[int, Leaf], choices: Mapping[int, Codec]) -> list[list[int]]:
-    """Numbers of the tensors of each record-to-be of a lossy codec; small ones share one, in order."""
+def group(leaves: Mapping[int, Leaf], choices: Mapping[int, Codec], budget: Budget | None) -> list[list[int]]:
+    """Numbers of the tensors of each record-to-be of a lossy codec; small ones share one, in order.
+
+    Those that get error feedback stay alone.
+    """
     records: list[list[int]] = []
     filling: dict[tuple[Codec, int], list[int]] = {}
     sizes: dict[tuple[Codec, int], int] = {}
@@ -42,7 +46,8 @@ def group(leaves: Mapping[int, Leaf], choices: Mapping[int, Codec]) -> list[list
             continue
         leaf = leaves[number]
         key = (codec, leaf.dtype.code)
-        if leaf.elements > codec.shared_tensor_elements:
+        alone = budget is not None and codec.feedback and budget.has_sides(leaf)
+        if alone or leaf.elements > codec.shared_tensor_elements:
             records.append([number])
             continue
         full = sizes.get(key, 0) + leaf.elements > codec.shared_record_elements
@@ -68,23 +73,41 @@ def plan(
     ``leaves`` holds the tensors that are stored, by number, ``choices`` their codecs. ``begin`` and ``end`` write what
     comes before and after the records; they are called on a writer that only counts.
     """
-    records = group(leaves, choices)
+    records = group(leaves, choices, budget)
     if not records:
         return {}
     parts = [(cast(LossyCodec, choices[r[0]]), part_of([leaves[n] for n in r])) for r in records]
     overhead = 0
     if budget.name in _SIZE_BUDGETS:
-        overhead = 8 * _overhead(leaves, choices, records, threads, begin, end)
+        overhead = 8 * _overhead(leaves, choices, records, budget, threads, begin, end)
     settings = allocate.settings(
         parts,
         budget=(budget.name, budget.value),
         importance=[_weights(budget, [leaves[number] for number in record]) for record in records],
+        sides=_sides(budget, leaves, choices, records),
         overhead_bits=overhead,
         total_elements=sum(leaf.elements for leaf in leaves.values()),
         total_bytes=sum(leaf.nbytes for leaf in leaves.values()),
         threads=threads,
     )
     return {record[0]: setting for record, setting in zip(records, settings, strict=True)}
+
+
+def _sides(
+    budget: Budget, leaves: Mapping[int, Leaf], choices: Mapping[int, Codec], records: Sequence[Sequence[int]]
+) -> list[Sides | None] | None:
+    """Of each record; None if there is no ``hessian``."""
+    if not budget.hessian:
+        return None
+    able = [cast(LossyCodec, choices[record[0]]).feedback for record in records]
+    found = [
+        budget.sides(leaves[record[0]]) if can and len(record) == 1 else None
+        for record, can in zip(records, able, strict=True)
+    ]
+    if all(sides is None for sides in found):
+        why = "names none of the tensors that a lossy codec takes" if any(able) else "needs codec 'trellis'"
+        raise ValueError(f"hessian {why}")
+    return found
 
 
 def _weights(budget: Budget, leaves: Sequence[Leaf]) -> NDArray[np.float32] | None:
@@ -100,6 +123,7 @@ def _overhead(
     leaves: Mapping[int, Leaf],
     choices: Mapping[int, Codec],
     records: Sequence[Sequence[int]],
+    budget: Budget,
     threads: int,
     begin: Callable[[RecordWriter], None],
     end: Callable[[RecordWriter], None],
@@ -112,8 +136,15 @@ def _overhead(
         if not codec.budgeted:
             encoder.add(leaves[number], number, codec)
     encoder.flush()
+    # Lengths decide whether the file has an index: about what the budget allows.
+    elements = sum(leaf.elements for leaf in leaves.values())
+    given = budget.value * elements / 8
+    if budget.name == "ratio":
+        given = sum(leaf.nbytes for leaf in leaves.values()) / budget.value
     for record in records:
-        writer.reserve(_descriptor(leaves, record, choices[record[0]]))
+        descriptor = _descriptor(leaves, record, choices[record[0]])
+        share = given * sum(leaves[n].elements for n in record) / max(1, elements * descriptor.chunks)
+        writer.reserve(descriptor, max(1, round(share)))
     end(writer)
     return writer.position - writer.reserved
 

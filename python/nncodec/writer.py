@@ -101,7 +101,7 @@ def write_checkpoint(
         writer = RecordWriter(file)
         begin(writer)
         encoder = Encoder(writer, workers, done)
-        first_of = {record[0]: record for record in group(kept, choices)}
+        first_of = {record[0]: record for record in group(kept, choices, limits)}
         for number, choice in choices.items():
             if not choice.budgeted:
                 encoder.add(leaves[number], number, choice)

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nncodec._core import ChunkDecoder, hardware_threads
+from nncodec.sides import Sides
 
 __all__ = [
     "CODECS",
@@ -80,12 +81,14 @@ class Encoded:
 class Setting:
     """How coarsely to code one part: quantiser step, and weights of its squared error (None: all 1).
 
-    ``study`` is what the codec's :meth:`LossyCodec.study` made of the part, if it has been asked.
+    ``study`` is what the codec's :meth:`LossyCodec.study` made of the part, if it has been asked. ``sides``, of
+    a part of one tensor, ask for error feedback; such a part has no importance.
     """
 
     step: float
     importance: NDArray[np.float32] | None = None
     study: Any = None
+    sides: Sides | None = None
 
 
 @dataclass(frozen=True)
@@ -147,6 +150,8 @@ class LossyCodec(Codec):
     # Tensors up to this size (0: none) share records of up to so many elements.
     shared_tensor_elements: ClassVar[int] = 0
     shared_record_elements: ClassVar[int] = 0
+    # Whether settings may have sides.
+    feedback: ClassVar[bool] = False
 
     def study(self, parts: Sequence[Part], settings: Sequence[Setting], threads: int) -> list[Any]:
         """What the codec wants to know of each part whatever the step; goes into later settings."""

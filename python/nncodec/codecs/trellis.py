@@ -23,6 +23,7 @@ from nncodec._core import (
 )
 from nncodec.codecs.base import Encoded, LossyCodec, Part, Setting, Trial, in_windows, register
 from nncodec.errors import VersionError
+from nncodec.feedback import FeedbackStudy, on_threads
 
 __all__ = ["Trellis"]
 
@@ -76,6 +77,7 @@ class Trellis(LossyCodec):
     version: ClassVar[int] = 1
     shared_tensor_elements: ClassVar[int] = 1 << 17
     shared_record_elements: ClassVar[int] = 1 << 19
+    feedback: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         for name, known in (
@@ -94,11 +96,14 @@ class Trellis(LossyCodec):
         """float64, float32, float16 and bfloat16 of any shape."""
         return dtype in _QUANTISABLE
 
-    def study(self, parts: Sequence[Part], settings: Sequence[Setting], threads: int) -> list[TrellisStudy]:
+    def study(
+        self, parts: Sequence[Part], settings: Sequence[Setting], threads: int
+    ) -> list[TrellisStudy | FeedbackStudy]:
         """What is decided about each part before its step; the settings' steps should be near the final ones."""
-        return trellis_studies(
-            [(p.dtype, p.shapes, p.data, _names(p)) for p in parts],
-            [(s.step, s.importance) for s in settings],
+        plain = [i for i, setting in enumerate(settings) if setting.sides is None]
+        made = trellis_studies(
+            [(p.dtype, p.shapes, p.data, _names(p)) for p in (parts[i] for i in plain)],
+            [(settings[i].step, settings[i].importance) for i in plain],
             self.states,
             self.alphabet,
             self.transform == "auto",
@@ -106,6 +111,11 @@ class Trellis(LossyCodec):
             self.reconstruction == "centroid",
             threads,
         )
+        found: dict[int, TrellisStudy | FeedbackStudy] = dict(zip(plain, made, strict=True))
+        for i, setting in enumerate(settings):
+            if setting.sides is not None:
+                found[i] = FeedbackStudy(parts[i], setting.sides, self.states, self.alphabet)
+        return [found[i] for i in range(len(parts))]
 
     def encode(
         self, parts: Sequence[Part], settings: Sequence[Setting] | None, threads: int
@@ -113,7 +123,7 @@ class Trellis(LossyCodec):
         """Encode parts, each at its setting's step. The bytes do not depend on ``threads``."""
         if settings is None:
             raise ValueError("codec 'trellis' needs a setting per part")
-        plans = trellis_plans(self._studies(parts, settings, threads), [s.step for s in settings], threads)
+        plans = self._plans(self._studies(parts, settings, threads), [s.step for s in settings], threads)
         if len(parts) == 1:
             return [self._lazily(plans[0], parts[0], threads)]
         chunks = trellis_encode(plans, 0, max((plan.chunks for plan in plans), default=0), threads)
@@ -122,11 +132,30 @@ class Trellis(LossyCodec):
     def trial(self, parts: Sequence[Part], settings: Sequence[Setting], threads: int) -> list[Trial]:
         """Size and error at these settings, from a sample of 2**18 weights of larger parts."""
         studies = self._studies(parts, settings, threads)
-        return [Trial(*found) for found in trellis_trials(studies, [s.step for s in settings], threads)]
+        steps = [setting.step for setting in settings]
+        plain = {i: study for i, study in enumerate(studies) if isinstance(study, TrellisStudy)}
+        made = trellis_trials(list(plain.values()), [steps[i] for i in plain], threads)
+        found = {i: Trial(*trial) for i, trial in zip(plain, made, strict=True)}
+        found |= on_threads(
+            threads, {i: (s, steps[i]) for i, s in enumerate(studies) if isinstance(s, FeedbackStudy)}
+        )
+        return [found[i] for i in range(len(parts))]
+
+    @staticmethod
+    def _plans(
+        studies: Sequence[TrellisStudy | FeedbackStudy], steps: Sequence[float], threads: int
+    ) -> list[TrellisPlan]:
+        plain = {i: study for i, study in enumerate(studies) if isinstance(study, TrellisStudy)}
+        made = trellis_plans(list(plain.values()), [steps[i] for i in plain], threads)
+        found = dict(zip(plain, made, strict=True))
+        fed_back = {i: s for i, s in enumerate(studies) if isinstance(s, FeedbackStudy)}
+        on_threads(threads, {i: (study, steps[i]) for i, study in fed_back.items()})
+        found |= {i: study.plan(steps[i], threads) for i, study in fed_back.items()}
+        return [found[i] for i in range(len(studies))]
 
     def _studies(
         self, parts: Sequence[Part], settings: Sequence[Setting], threads: int
-    ) -> list[TrellisStudy]:
+    ) -> list[TrellisStudy | FeedbackStudy]:
         studies = [setting.study for setting in settings]
         missing = [i for i, study in enumerate(studies) if study is None]
         made = self.study([parts[i] for i in missing], [settings[i] for i in missing], threads)

@@ -106,6 +106,21 @@ def _best_path(branches: list[list[list[tuple[int, int]]]], states: int) -> list
     return levels[::-1]
 
 
+def branches_at(
+    value: float, alphabet: str, rates: Sequence[Sequence[int]], radius: int
+) -> list[list[tuple[int, int]]]:
+    """Of a value in steps: per union and parity the metric of the better level, and that level."""
+    return _branches(_place(value, 1.0, radius), alphabet, rates, radius)
+
+
+def rates_of(costs: Table, lambda_: int) -> list[list[list[int]]]:
+    """Costs in 1/256 bit times lambda, in the units of the metrics."""
+    return [
+        [[min((cost * lambda_ + (1 << 14)) >> 15, _MAX_RATE) for cost in row] for row in table]
+        for table in costs
+    ]
+
+
 def quantise(
     values: Sequence[float],
     step: float,
@@ -118,10 +133,7 @@ def quantise(
 ) -> list[int]:
     """The levels of least squared error + lambda * bits; ``values`` and ``step`` are float32 numbers."""
     radius = len(costs[0][0]) // 2
-    rates = [
-        [[min((cost * lambda_ + (1 << 14)) >> 15, _MAX_RATE) for cost in row] for row in table]
-        for table in costs
-    ]
+    rates = rates_of(costs, lambda_)
     levels: list[int] = []
     for lane in _lanes(len(values), lanes):
         branches = [
