@@ -58,7 +58,8 @@ class Weightless(Method):
     clusters : int
         Values that the weights of a layer have.
     cell_bits : sequence of int
-        Candidates. The fewest are taken with which the score falls by ``tolerance`` at most when the layer is encoded.
+        Candidates. The fewest are taken with which the score falls by ``tolerance`` at most when the layer is encoded,
+        unless exact mode takes less.
     tolerance : float
         In units of the score.
     score : callable, optional
@@ -266,7 +267,9 @@ class _Run(Run):
                 chosen, costs = self._harmless(name, pruned, chosen)
                 row |= {"harm_of_first_seed": costs[0], "harm": min(costs)}
             chosen, encoded = self._try(name, pruned, chosen)
-            row |= {"score_exact": before, "score": after}
+            row |= {"score_exact": before, "score": after, "lossy_bytes": _size(encoded)}
+            if _size(encoded) >= exact_bytes:  # so many bits that flags cost less
+                chosen, encoded = self._try(name, pruned, self._codec(None, True, 0))
         weight.requires_grad_(False)
         self.frozen[name] = chosen, encoded
         del self.dense[name]

@@ -1,7 +1,7 @@
-"""Weightless on MNIST: LeNet-300-100 and LeNet-5, every layer beside exact coders. Not a suite: it trains for minutes.
+"""Weightless on MNIST: LeNet-300-100 and LeNet-5, every layer beside exact coders. It trains for minutes.
 
-    python -m bench.train_weightless lenet5_mnist --out bench/results
-    python -m bench.train_weightless lenet300_mnist --out bench/results
+    python -m bench.training.weightless lenet5_mnist --out bench/results
+    python -m bench.training.weightless lenet300_mnist --out bench/results
 
 The outcome is a JSON: the command, the options, a row per layer, the file, the test error. Score and choice of cells
 use the last 5,000 training images, the test images are seen once, at the end.
@@ -124,10 +124,10 @@ STAGES: dict[str, list[dict[str, Any]]] = {
     "lenet5_mnist": [
         {
             "layers": ("conv*",),
-            "density": {"conv1.weight": 0.5, "conv2.weight": 0.05},
+            "density": {"conv1.weight": 0.5, "conv2.weight": 0.04},
             "learning_rate": 0.004,
         },
-        {"layers": ("ip*",), "density": {"ip1.weight": 0.004, "ip2.weight": 0.08}, "learning_rate": 0.05},
+        {"layers": ("ip*",), "density": {"ip1.weight": 0.0035, "ip2.weight": 0.07}, "learning_rate": 0.02},
     ],
     "lenet300_mnist": [
         {"density": {"fc1.weight": 0.018, "fc2.weight": 0.05, "fc3.weight": 0.3}, "learning_rate": 0.05}
@@ -213,7 +213,7 @@ class Work:
         raw = sum(value.nbytes for value in state.values())
         layers = layer_rows(self.history)
         return {
-            "command": "python -m bench.train_weightless " + " ".join(arguments),
+            "command": "python -m bench.training.weightless " + " ".join(arguments),
             "environment": environment(),
             "stages": STAGES[self.given.network],
             "raw_bytes": raw,
@@ -229,7 +229,7 @@ class Work:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m bench.train_weightless", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m bench.training.weightless", description=__doc__)
     parser.add_argument("network", choices=STAGES)
     parser.add_argument("--out", type=Path)
     parser.add_argument("--data", type=Path)
