@@ -180,7 +180,7 @@ def test_torch_is_imported_only_when_needed() -> None:
                 imported |= {alias.name.partition(".")[0] for alias in node.names}
             elif isinstance(node, ast.ImportFrom):
                 imported.add((node.module or "").partition(".")[0])
-        has_torch = path.name in needs_torch or path.parent.name == "train"
+        has_torch = path.name in needs_torch or path.parent.name in ("train", "distributed")
         assert not imported & (optional - {"torch"} if has_torch else optional), path.name
         assert "click" not in imported or path.name in ("cli.py", "terminal.py"), path.name
 

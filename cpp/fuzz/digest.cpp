@@ -15,6 +15,7 @@
 #include "base/crc32c.hpp"
 #include "base/dispatch.hpp"
 #include "codecs/lossless.hpp"
+#include "codecs/ternary.hpp"
 #include "codecs/trellis.hpp"
 #include "codecs/uniform.hpp"
 #include "codecs/universal.hpp"
@@ -491,6 +492,43 @@ void cosine_transform(Report& report) {
     }
 }
 
+void ternary_codec(Report& report) {
+    constexpr std::size_t kElements = 20011;
+    for (const DType dtype : {DType::float32, DType::float16, DType::bfloat16}) {
+        const auto code = static_cast<std::uint8_t>(dtype);
+        const Bytes data = weights(dtype, kElements, 77, false, 5);
+        for (unsigned coding = 0; coding < 4; ++coding) {
+            const ternary::Coding how{static_cast<ternary::Layout>(coding & 1),
+                                      static_cast<ternary::Entropy>(coding >> 1)};
+            const std::size_t block = coding == 1 ? 777 : 0;
+            const std::string name =
+                "ternary type " + std::to_string(code) + " coding " + std::to_string(coding);
+            report.line(name, [&](Result& result) {
+                const ternary::Encoder encoder({dtype, data, 1.25F, block, how, "digest"});
+                const Bytes payload = encoder.encode_chunk(0);
+                result.add(encoder.model());
+                result.add(payload);
+                Bytes back(data.size());
+                ternary::Decoder(code, encoder.chunk_elements(), encoder.model()).decode(0, payload, back);
+                result.add(back);
+                std::vector<float> residual(kElements, 0.0078125F);
+                for (int step = 0; step < 3; ++step) {
+                    Bytes message;
+                    if (!ternary::write_message(dtype, data.data(), residual.data(), kElements, 1.5F, how,
+                                                message)) {
+                        return false;
+                    }
+                    result.add(message);
+                    ternary::read_message(message, dtype, kElements, 0.25F, true, back.data());
+                }
+                result.add_values(std::span<const float>(residual));
+                result.add(back);
+                return true;
+            });
+        }
+    }
+}
+
 }  // namespace
 
 int main() {
@@ -506,5 +544,6 @@ int main() {
     cosine_transform(report);
     universal_codec(report);
     weightless_codec(report);
+    ternary_codec(report);
     return report.failed() ? 1 : 0;
 }

@@ -18,6 +18,8 @@ void register_information(py::module_& m);
 void register_retrieval(py::module_& m);
 void register_codecs(py::module_& m);
 void register_lossless(py::module_& m);
+void register_ternary(py::module_& m);
+void register_codecs_ternary(py::module_& m);
 void register_codecs_uniform(py::module_& m);
 void register_codecs_universal(py::module_& m);
 void register_lattice(py::module_& m);
@@ -63,7 +65,9 @@ PYBIND11_MODULE(_core, m, pybind11::mod_gil_not_used()) {
     register_information(m);
     register_retrieval(m);
     register_feedback(m);
+    register_ternary(m);
     register_codecs(m);
+    register_codecs_ternary(m);
     register_lossless(m);
     register_codecs_uniform(m);
     register_codecs_universal(m);

@@ -68,7 +68,7 @@ def plan(
     begin: Callable[[RecordWriter], None] = lambda writer: None,
     end: Callable[[RecordWriter], None] = lambda writer: writer.finish([]),
 ) -> dict[int, Setting]:
-    """Settings of the records of lossy codecs, by the number of their first tensor.
+    """Settings of the records of codecs with a budget, by the number of their first tensor.
 
     ``leaves`` holds the tensors that are stored, by number, ``choices`` their codecs. ``begin`` and ``end`` write what
     comes before and after the records; they are called on a writer that only counts.

@@ -143,7 +143,10 @@ class Codec(ABC):
 
 
 class LossyCodec(Codec):
-    """A codec that trades error for size through a quantiser step."""
+    """A codec that trades error for size through a quantiser step.
+
+    A lossy codec whose options alone say how coarsely it codes derives from :class:`Codec` and sets ``lossy``.
+    """
 
     lossy: ClassVar[bool] = True
     budgeted: ClassVar[bool] = True
