@@ -14,11 +14,12 @@ from hypothesis import strategies as st
 
 import nncodec
 from bitstreams import bitstream, descriptor, record
+from nncodec import _core
 from nncodec.codecs import CODECS
 from nncodec.container.descriptor import Descriptor, TensorEntry
 from nncodec.container.fields import FieldReader, FieldWriter, shared_prefix, varint_size
 from nncodec.container.sections import Alias, IndexEntry, read_aliases, read_index, write_aliases, write_index
-from nncodec.container.walk import Memory, Record, Section, walk
+from nncodec.container.walk import Memory, Record, Section, chunk_seed, walk
 from nncodec.dtypes import BY_CODE
 from nncodec.errors import DecodeError
 
@@ -177,3 +178,42 @@ def test_the_bytes_are_a_function_of_the_input():
         return nncodec.encode(state, "lossless")
 
     assert len({build(seed) for seed in range(5)}) == 1
+
+
+@given(
+    st.lists(st.binary(max_size=300), min_size=1, max_size=9), st.integers(1, 3), st.integers(0, 2**32 - 1)
+)
+def test_chunks_in_their_frames(payloads, threads, crc):
+    sink = _core.Sink()
+    first = 5
+    sink.write(b"head")
+    sink.write_chunks(payloads, crc, first, threads)
+    want = FieldWriter()
+    for number, payload in enumerate(payloads):
+        want.block(payload)
+        want.u32(_core.crc32c(payload, chunk_seed(crc, first + number, len(payload))))
+    assert sink.size == 4 + len(want.data)
+    assert sink.take() == b"head" + want.data
+    assert sink.size == 0
+
+
+def test_a_sink_hands_on_what_a_file_takes():
+    sink = _core.Sink(1 << 20)
+    data = bytes(range(256)) * 9
+    sink.write(data)
+    got = bytearray()
+    kept = []
+
+    def write(view):
+        kept.append(view)
+        got.extend(view[:100])
+        return len(view[:100])
+
+    sink.flush(write)
+    assert bytes(got) == data
+    with pytest.raises(ValueError, match="released"):
+        kept[0][0]
+    sink.write(b"x")
+    with pytest.raises(ZeroDivisionError):
+        sink.flush(lambda view: 1 // 0)
+    assert sink.take() == b"x"

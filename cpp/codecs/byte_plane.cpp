@@ -73,7 +73,7 @@ void count_bytes(ByteView bytes, std::span<std::uint64_t, 256> counts) noexcept 
     flush();
 }
 
-void encode_plane(ByteView plane, ByteWriter& out) {
+void encode_plane(ByteView plane, PlaneEffort effort, ByteWriter& out) {
     std::array<std::uint64_t, 256> counts;
     count_bytes(plane, counts);
     if (!plane.empty() && counts[plane[0]] == plane.size()) {
@@ -88,7 +88,7 @@ void encode_plane(ByteView plane, ByteWriter& out) {
         best = encode_rans(plane, counts, expected);
         mode = kRans;
     }
-    if (plane.size() <= kTryAdaptive) {
+    if (effort == PlaneEffort::dense && plane.size() <= kTryAdaptive) {
         ByteWriter coded;
         Bytes stream;
         adaptive::encode_bytes(plane, stream);

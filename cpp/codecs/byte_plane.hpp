@@ -13,7 +13,10 @@ unsigned read_lanes(ByteReader& in);
 // Counts of the byte values.
 void count_bytes(ByteView bytes, std::span<std::uint64_t, 256> counts) noexcept;
 
-void encode_plane(ByteView plane, ByteWriter& out);
+// dense: whatever is smallest, also the adaptive coder. fast: what decodes at the speed of the rest.
+enum class PlaneEffort : std::uint8_t { dense, fast };
+
+void encode_plane(ByteView plane, PlaneEffort effort, ByteWriter& out);
 
 // Fills `plane`, whose size the caller knows. Throws DecodeError.
 void decode_plane(ByteReader& in, std::span<std::uint8_t> plane);

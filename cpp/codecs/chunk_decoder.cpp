@@ -8,6 +8,18 @@
 
 namespace nncodec {
 
+void LazyDecoder::decode(std::size_t chunk, ByteView payload, std::span<std::uint8_t> out) const {
+    std::call_once(once_, [&] {
+        try {
+            decoder_ = build_();
+        } catch (const DecodeError& error) {
+            failure_ = error.what();
+        }
+    });
+    if (decoder_ == nullptr) throw DecodeError(failure_);
+    decoder_->decode(chunk, payload, out);
+}
+
 ChunkFailure decode_chunks(std::span<const ChunkJob> jobs, std::size_t threads) {
     std::mutex mutex;
     ChunkFailure failure;

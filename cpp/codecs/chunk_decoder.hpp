@@ -5,7 +5,12 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
+#include <memory>
+#include <mutex>
 #include <span>
+#include <string>
+#include <utility>
 
 #include "base/bytes.hpp"
 
@@ -22,6 +27,23 @@ class ChunkDecoder {
     // descriptor). `payload` is untrusted although its checksum was right: throws DecodeError, never reads or
     // writes outside, and consumes the payload to its last byte.
     virtual void decode(std::size_t chunk, ByteView payload, std::span<std::uint8_t> out) const = 0;
+};
+
+// Builds a record's decoder when its first chunk is decoded: thus on the thread that needs it, and the
+// records of a checkpoint in parallel. What is wrong with the model is reported by each chunk.
+class LazyDecoder final : public ChunkDecoder {
+  public:
+    using Build = std::function<std::unique_ptr<ChunkDecoder>()>;
+
+    explicit LazyDecoder(Build build) : build_(std::move(build)) {}
+
+    void decode(std::size_t chunk, ByteView payload, std::span<std::uint8_t> out) const override;
+
+  private:
+    Build build_;
+    mutable std::once_flag once_;
+    mutable std::unique_ptr<ChunkDecoder> decoder_;
+    mutable std::string failure_;
 };
 
 // One chunk to decode. The checksum runs over the payload, seeded with `crc_seed`.

@@ -33,6 +33,7 @@ class Encoding {
     std::size_t chunk_elements() const noexcept;
     std::size_t chunks() const noexcept;
     const Bytes& model() const noexcept { return model_; }
+    unsigned version() const noexcept { return version_; }  // of the payload: the least that can hold it
 
     // Chunks first .. end - 1, in parallel; the bytes do not depend on `threads` (0: all cores). Moves out
     // what was encoded ahead, so that each chunk is asked for once.
@@ -44,6 +45,7 @@ class Encoding {
 
     std::unique_ptr<Plan> plan_;
     Bytes model_;
+    unsigned version_ = 1;
     std::vector<Bytes> ready_;  // all chunks, if they were encoded ahead
 };
 
@@ -56,8 +58,10 @@ std::vector<Encoding> encode(std::span<const Part> parts, std::size_t threads);
 
 class Decoder final : public ChunkDecoder {
   public:
-    // `elements`: of the whole record. Throws DecodeError when the model is bad or does not fit.
-    Decoder(std::uint8_t dtype, std::uint64_t elements, std::size_t chunk_elements, ByteView model);
+    // `version`: of the payload, 1 or 2. `elements`: of the whole record. Throws DecodeError when the model
+    // is bad or does not fit.
+    Decoder(unsigned version, std::uint8_t dtype, std::uint64_t elements, std::size_t chunk_elements,
+            ByteView model);
 
     void decode(std::size_t chunk, ByteView payload, std::span<std::uint8_t> out) const override;
 

@@ -2,6 +2,7 @@
 #include <array>
 #include <cstring>
 
+#include "base/memory.hpp"
 #include "base/scratch.hpp"
 #include "codecs/byte_plane.hpp"
 #include "codecs/code_length.hpp"
@@ -110,75 +111,110 @@ std::array<bool, planes::kMaxBytePlanes> compressible(const NumberFormat& format
     return result;
 }
 
-// low bits first, then the byte planes from the least significant on
-void write_planes(const NumberFormat& format, const planes::RawBits& raw, ByteView numbers, Buffers& buffers,
-                  Bytes& out) {
+// The payload in the making: [0, used) of a buffer that may be longer, so that no byte is cleared before it
+// is written.
+struct Output {
+    Bytes& bytes;
+    std::size_t used = 0;
+
+    // Room for n more bytes of undefined content.
+    std::uint8_t* grow(std::size_t n) {
+        if (used + n > bytes.size()) bytes.resize(used + n);
+        used += n;
+        return bytes.data() + (used - n);
+    }
+    void append(ByteView data) { std::copy(data.begin(), data.end(), grow(data.size())); }
+};
+
+// low bits first, then the byte planes from the least significant on. `symbols`: where the numbers' symbols
+// go in the same pass, or null.
+void write_planes(const NumberFormat& format, const planes::RawBits& raw, ByteView numbers,
+                  std::uint8_t* symbols, Buffers& buffers, Output& out) {
     const std::size_t n = numbers.size() / format.bytes;
     const unsigned low_bits = raw.low(format);
     const unsigned byte_planes = raw.bytes(format);
     const std::array<bool, planes::kMaxBytePlanes> coded = compressible(format, raw, numbers);
     planes::Planes planes;
-    std::size_t at = out.size();
-    const std::size_t packed = at;
-    at += planes::packed_bits_size(n, low_bits);
-    std::array<std::size_t, planes::kMaxBytePlanes> place{};
     // Planes that are stored as they are go straight to their place; those before the first coded one have it
     // now.
     unsigned direct = 0;
     while (direct < byte_planes && !coded[direct]) ++direct;
-    for (unsigned p = 0; p < direct; ++p) {
-        place[p] = at + 1;
-        at += 1 + n;
-    }
-    out.resize(at);
+    const std::size_t packed = planes::packed_bits_size(n, low_bits);
+    std::uint8_t* const to = out.grow(packed + direct * (1 + n));
     for (unsigned p = 0; p < byte_planes; ++p) {
         if (p < direct) {
-            out[place[p] - 1] = 0;  // mode: raw
-            planes.bytes[p] = out.data() + place[p];
+            std::uint8_t* const place = to + packed + p * (1 + n);
+            *place = 0;  // mode: raw
+            planes.bytes[p] = place + 1;
         } else {
             planes.bytes[p] = buffers.coded[p].get(n).data();
         }
     }
     if (low_bits != 0) planes.low = buffers.low.get(n).data();
-    planes::split(format, raw, numbers.data(), n, planes);
-    if (low_bits != 0) planes::pack_bits(planes.low, n, low_bits, out.data() + packed);
+    if (symbols != nullptr) {
+        planes::split_all(format, {}, raw, numbers.data(), n, symbols, planes);
+    } else {
+        planes::split(format, raw, numbers.data(), n, planes);
+    }
+    if (low_bits != 0) planes::pack_bits(planes.low, n, low_bits, to);
     ByteWriter tail;
-    for (unsigned p = direct; p < byte_planes; ++p) encode_plane({planes.bytes[p], n}, tail);
-    out.insert(out.end(), tail.data().begin(), tail.data().end());
+    for (unsigned p = direct; p < byte_planes; ++p)
+        encode_plane({planes.bytes[p], n}, PlaneEffort::dense, tail);
+    out.append(tail.data());
 }
 
-void write_symbols(const Model& model, const std::optional<rans::Encoder>& encoder, std::size_t first_row,
-                   std::span<const std::uint8_t> symbols, Bytes& out) {
+void write_plane_of_symbols(std::span<const std::uint8_t> symbols, Bytes& out) {
+    ByteWriter plane;
+    encode_plane(symbols, PlaneEffort::dense, plane);
+    out.insert(out.end(), plane.data().begin(), plane.data().end());
+}
+
+// By the model's tables, unless there are none or they lack a symbol. Returns which it was.
+ChunkMode write_symbols(const Model& model, const std::optional<rans::Encoder>& encoder,
+                        std::size_t first_row, std::span<const std::uint8_t> symbols, Bytes& out) {
     if (model.tables.empty()) {
-        ByteWriter plane;
-        encode_plane(symbols, plane);
-        out.insert(out.end(), plane.data().begin(), plane.data().end());
-        return;
+        write_plane_of_symbols(symbols, out);
+        return ChunkMode::planar;
     }
     rans::Layout layout{symbols.size(), symbols.size(), {}, {}};
     std::vector<std::uint8_t> tables{model.classes[0].table};
-    if (!model.row_class.empty()) {
-        tables.clear();
+    if (!model.row_class.empty() || !model.column_class.empty()) {
+        tables.assign(rows_of(model, symbols.size()), tables[0]);
         layout.columns = model.columns;
-        for (std::size_t row = first_row; row < first_row + rows_of(model, symbols.size()); ++row) {
-            tables.push_back(model.classes[model.row_class[row]].table);
-        }
+        layout.column_context = model.column_class;
+    }
+    if (!model.row_class.empty()) {
+        for (std::size_t row = 0; row < tables.size(); ++row)
+            tables[row] = model.classes[model.row_class[first_row + row]].table;
     }
     layout.row_context = tables;
     // All lanes at once are twice as fast as half of them, and cost a five-hundredth of a long chunk's
     // stream, less than a thousandth of the chunk. Symbols take about 2.6 bits each in trained networks.
     const unsigned lanes =
         symbols.size() >= kAllLanes ? rans::kMaxLanes : rans::lanes_for(symbols.size() / 3);
-    out.push_back(static_cast<std::uint8_t>(std::countr_zero(lanes)));
-    encoder->encode(symbols, layout, lanes, out);
+    const std::size_t before = out.size();
+    try {
+        out.push_back(static_cast<std::uint8_t>(std::countr_zero(lanes)));
+        encoder->encode(symbols, layout, lanes, out);
+        return ChunkMode::coded;
+    } catch (const ArgumentError&) {  // a symbol that was not counted: rare enough for an exception
+        out.resize(before);
+        write_plane_of_symbols(symbols, out);
+        return ChunkMode::planar;
+    }
 }
 
 void write_floats(const Model& model, const NumberFormat& format, std::size_t first_row, ByteView chunk,
-                  std::span<const std::uint8_t> symbols, Buffers& buffers, Bytes& out) {
+                  std::span<std::uint8_t> symbols, Buffers& buffers, Output& out) {
+    if (model.raw.size() == 1 && !model.map.escaped) {  // the usual case, in one pass
+        write_planes(format, model.raw[0], chunk, symbols.data(), buffers, out);
+        return;
+    }
+    planes::symbols_of(format, model.map, chunk.data(), symbols.size(), symbols.data());
     if (model.map.escaped) {
         ByteWriter escapes;
         write_escapes(format, symbols, chunk, escapes);
-        out.insert(out.end(), escapes.data().begin(), escapes.data().end());
+        out.append(escapes.data());
     }
     std::vector<std::size_t> counts(model.raw.size());
     for_each_run(model, first_row, symbols.size(), symbols.size(),
@@ -189,9 +225,9 @@ void write_floats(const Model& model, const NumberFormat& format, std::size_t fi
         if (model.map.sparse) {
             ByteWriter count;
             count.varint(numbers.size() / format.bytes);
-            out.insert(out.end(), count.data().begin(), count.data().end());
+            out.append(count.data());
         }
-        write_planes(format, model.raw[l], numbers, buffers, out);
+        write_planes(format, model.raw[l], numbers, nullptr, buffers, out);
     }
 }
 
@@ -218,7 +254,7 @@ Bytes encode_integers(const NumberFormat& format, ByteView chunk) {
         ByteWriter out;
         out.u8(static_cast<std::uint8_t>(ChunkMode::coded));
         out.u8(delta);
-        for (const Bytes& plane : planes) encode_plane(plane, out);
+        for (const Bytes& plane : planes) encode_plane(plane, PlaneEffort::dense, out);
         if (!best || out.size() < best->size()) best = out.take();
     }
     return *best;
@@ -236,17 +272,22 @@ Bytes encode_chunk(const Plan& plan, const Model& model, std::size_t chunk) {
     if (model.kind == Kind::integers) {
         out = encode_integers(plan.format, data);
     } else {
-        const std::span<std::uint8_t> symbols = buffers.symbols.get(data.size() / plan.format.bytes);
-        make_symbols(plan, data, symbols);
         const std::size_t first_row = chunk * (plan.chunk_numbers / model.columns);
-        out.reserve(data.size());
-        out.push_back(static_cast<std::uint8_t>(model.tables.empty() ? ChunkMode::planar : ChunkMode::coded));
-        if (model.kind == Kind::floats)
-            write_floats(model, plan.format, first_row, data, symbols, buffers, out);
-        write_symbols(model, plan.encoder, first_row, symbols, out);
+        const std::span<std::uint8_t> symbols = buffers.symbols.get(data.size() / plan.format.bytes);
+        out = take_buffer(data.size() + 64);
+        Output to{out};
+        to.grow(1);  // the mode
+        if (model.kind == Kind::floats) {
+            write_floats(model, plan.format, first_row, data, symbols, buffers, to);
+        } else {
+            make_symbols(plan, data, symbols);
+        }
+        out.resize(to.used);
+        out[0] = static_cast<std::uint8_t>(write_symbols(model, plan.encoder, first_row, symbols, out));
     }
-    if (out.size() > data.size()) return raw_chunk(data);
-    return out;
+    if (out.size() <= data.size()) return out;
+    give_buffer(std::move(out));
+    return raw_chunk(data);
 }
 
 }  // namespace nncodec::lossless

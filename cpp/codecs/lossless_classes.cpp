@@ -13,6 +13,7 @@ constexpr std::size_t kMostClasses = 24;
 constexpr std::uint64_t kTableBits = 32;  // what a table costs, and each symbol in it
 constexpr std::uint64_t kSymbolBits = 7;
 constexpr std::uint64_t kLayoutBits = 512;
+constexpr std::size_t kFilled = 8;  // symbols of a gap
 
 using Bins = std::map<BinKey, Bin>;
 
@@ -78,6 +79,19 @@ std::vector<planes::RawBits> choose_layouts(const Plan& plan, std::uint64_t any,
 
 // --- which classes ---
 
+// Rows of long tensors are counted in part, so symbols between those that occur may occur too, most of all
+// just below the others: a table must have them. The rest of a wide gap stays, for it would cost too much; a
+// chunk that has such a symbol after all does without tables (encode_chunk).
+void fill_gaps(std::span<std::uint64_t> counts) noexcept {
+    std::size_t next = 0;  // after the last symbol that occurs; 0: there was none yet
+    for (std::size_t s = 0; s < counts.size(); ++s) {
+        if (counts[s] == 0) continue;
+        if (next != 0 && s > next)
+            std::fill(&counts[std::max(next, s - std::min(s, kFilled))], &counts[s], 1);
+        next = s + 1;
+    }
+}
+
 struct Candidate {
     std::size_t layout = 0;
     Bin bin;
@@ -86,9 +100,14 @@ struct Candidate {
 };
 
 std::uint64_t cost_of(const Bin& bin) noexcept {
-    const auto used = static_cast<std::uint64_t>(
-        std::count_if(bin.counts.begin(), bin.counts.end(), [](std::uint64_t count) { return count != 0; }));
-    return code_length<std::uint64_t>(bin.counts) + ((kTableBits + kSymbolBits * used) << kLogBits);
+    std::uint64_t cost = 0;
+    for (std::size_t first = 0; first < bin.counts.size(); first += 256) {
+        const auto counts = std::span(bin.counts).subspan(first, 256);
+        const auto used = static_cast<std::uint64_t>(
+            std::count_if(counts.begin(), counts.end(), [](std::uint64_t count) { return count != 0; }));
+        cost += code_length<std::uint64_t>(counts) + ((kTableBits + kSymbolBits * used) << kLogBits);
+    }
+    return cost;
 }
 
 // rows * log2(rows): the row map costs f(all rows) - sum of f(rows of each class).
@@ -114,7 +133,7 @@ void merge(std::vector<Candidate>& candidates, std::size_t i) {
 }
 
 // Neighbours in scale are merged, best first, while that saves bits or there are too many.
-void merge_classes(std::vector<Candidate>& candidates) {
+void merge_classes(std::vector<Candidate>& candidates, std::size_t most) {
     constexpr std::int64_t kNever = INT64_MIN;
     const auto gain_at = [&](std::size_t i) {
         return candidates[i].layout == candidates[i + 1].layout ? gain(candidates[i], candidates[i + 1])
@@ -124,7 +143,7 @@ void merge_classes(std::vector<Candidate>& candidates) {
     for (std::size_t i = 0; i + 1 < candidates.size(); ++i) gains.push_back(gain_at(i));
     while (!gains.empty()) {
         const auto best = std::max_element(gains.begin(), gains.end());
-        if (*best == kNever || (*best <= 0 && candidates.size() <= kMostClasses)) break;
+        if (*best == kNever || (*best <= 0 && candidates.size() <= most)) break;
         const auto i = static_cast<std::size_t>(best - gains.begin());
         merge(candidates, i);
         gains.erase(best);
@@ -134,15 +153,15 @@ void merge_classes(std::vector<Candidate>& candidates) {
 }
 
 // Bins with few numbers join their neighbours first, so that the exact merge has few to look at.
-std::vector<Candidate> make_candidates(const Bins& bins, const std::map<BinKey, std::size_t>& layout_of,
-                                       std::uint64_t numbers) {
+std::vector<Candidate> make_candidates(const Plan& plan, const Bins& bins,
+                                       const std::map<BinKey, std::size_t>& layout_of) {
     std::map<std::pair<std::size_t, std::uint16_t>, std::vector<BinKey>> ordered;
     for (const auto& [key, bin] : bins) ordered[{layout_of.at(key), key.level}].push_back(key);
     std::vector<Candidate> candidates;
     for (const auto& [place, keys] : ordered) {
         if (candidates.empty() || candidates.back().layout != place.first ||
-            candidates.back().bin.numbers >= numbers / kMostBins) {
-            candidates.emplace_back().layout = place.first;
+            candidates.back().bin.numbers >= plan.numbers / kMostBins) {
+            candidates.push_back({place.first, Bin(plan.model.column_classes), {}, 0});
         }
         Candidate& candidate = candidates.back();
         for (const BinKey& key : keys) candidate.bin.add(bins.at(key));
@@ -154,14 +173,9 @@ std::vector<Candidate> make_candidates(const Bins& bins, const std::map<BinKey, 
 
 }  // namespace
 
-void choose_model(Plan& plan, std::span<const ChunkStatistics> statistics) {
+void choose_model(Plan& plan, const PartStatistics& statistics) {
     Model& model = plan.model;
-    Bins bins;
-    std::uint64_t any = 0;
-    for (const ChunkStatistics& chunk : statistics) {
-        any |= chunk.any;
-        for (const auto& [key, bin] : chunk.bins) bins[key].add(bin);
-    }
+    const Bins& bins = statistics.bins;
     if (model.kind == Kind::floats) {
         std::map<std::pair<unsigned, bool>, Unused> unused;
         for (const auto& [key, bin] : bins) {
@@ -172,31 +186,36 @@ void choose_model(Plan& plan, std::span<const ChunkStatistics> statistics) {
         }
         std::vector<Unused> list;
         for (const auto& [key, entry] : unused) list.push_back(entry);
-        model.raw = choose_layouts(plan, any, list);
+        model.raw = choose_layouts(plan, statistics.any, list);
     }
     std::map<BinKey, std::size_t> layout_of;
     for (const auto& [key, bin] : bins) {
         layout_of[key] = model.kind == Kind::floats ? best_layout(model.raw, Unused{key.zeros, key.plus}) : 0;
     }
-    std::vector<Candidate> candidates = make_candidates(bins, layout_of, plan.numbers);
+    std::vector<Candidate> candidates = make_candidates(plan, bins, layout_of);
     if (model.columns < kMinClassColumns) {
         while (candidates.size() > 1) merge(candidates, 0);
     }
-    merge_classes(candidates);
+    merge_classes(candidates, std::min(kMostClasses, rans::kMaxTables / model.column_classes));
 
     std::map<BinKey, std::uint8_t> class_of;
     std::vector<std::vector<std::uint64_t>> counts;
     for (const Candidate& candidate : candidates) {
         const auto index = static_cast<std::uint8_t>(model.classes.size());
-        model.classes.push_back({static_cast<std::uint8_t>(candidate.layout), index});
-        counts.emplace_back(candidate.bin.counts.begin(), candidate.bin.counts.end());
+        model.classes.push_back(
+            {static_cast<std::uint8_t>(candidate.layout), static_cast<std::uint8_t>(counts.size())});
+        for (std::size_t c = 0; c < model.column_classes; ++c) {
+            const auto first = candidate.bin.counts.begin() + static_cast<std::ptrdiff_t>(256 * c);
+            counts.emplace_back(first, first + 256);
+            if (plan.is_long()) fill_gaps(counts.back());
+        }
         for (const BinKey& key : candidate.keys) class_of[key] = index;
     }
     model.tables = rans::fit_tables(counts);
     plan.encoder.emplace(model.tables);
     if (model.classes.size() == 1) return;
-    for (const ChunkStatistics& chunk : statistics) {
-        for (const BinKey& key : chunk.rows) model.row_class.push_back(class_of.at(key));
+    for (const std::vector<BinKey>& rows : statistics.rows) {
+        for (const BinKey& key : rows) model.row_class.push_back(class_of.at(key));
     }
 }
 
@@ -204,6 +223,8 @@ Model planar_model(const Model& model) {
     Model planar = model;
     planar.tables.clear();
     planar.classes.clear();
+    planar.column_classes = 1;
+    planar.column_class.clear();
     std::array<std::uint8_t, kMaxClasses> renamed{};
     for (std::size_t c = 0; c < model.classes.size(); ++c) {
         // Classes are sorted by layout.

@@ -115,11 +115,12 @@ void decode_integers(ByteReader& in, const NumberFormat& format, std::span<std::
 
 }  // namespace
 
-Decoder::Decoder(std::uint8_t dtype, std::uint64_t elements, std::size_t chunk_elements, ByteView model)
+Decoder::Decoder(unsigned version, std::uint8_t dtype, std::uint64_t elements, std::size_t chunk_elements,
+                 ByteView model)
     : format_(number_format(dtype)),
       numbers_(elements * format_.numbers),
       chunk_numbers_(chunk_elements * format_.numbers),
-      model_(read_model(model, format_, numbers_)) {
+      model_(read_model(model, format_, numbers_, version)) {
     if (!model_.has_symbols()) return;
     format_ = with_mantissa_in_symbol(format_, model_.mantissa_in_symbol);
     if (elements > chunk_elements && chunk_numbers_ % model_.columns != 0) {
@@ -128,6 +129,9 @@ Decoder::Decoder(std::uint8_t dtype, std::uint64_t elements, std::size_t chunk_e
     if (!model_.tables.empty()) rans_.emplace_back(model_.tables);
     row_table_.reserve(model_.row_class.size());
     for (const std::uint8_t c : model_.row_class) row_table_.push_back(model_.classes[c].table);
+    if (model_.column_class.empty() || !row_table_.empty()) return;
+    // With one row class, the rows of a chunk have no tables of their own; its table goes with the columns.
+    for (std::uint8_t& c : model_.column_class) c = static_cast<std::uint8_t>(c + model_.classes[0].table);
 }
 
 void Decoder::decode(std::size_t chunk, ByteView payload, std::span<std::uint8_t> out) const {
@@ -187,11 +191,13 @@ void Decoder::decode_symbols(ByteReader& in, std::uint8_t mode, std::size_t firs
     const unsigned lanes = read_lanes(in);
     rans::Layout layout{out.size(), out.size(), {}, {}};
     const std::array<std::uint8_t, 1> only{model_.classes[0].table};
-    if (row_table_.empty()) {
+    if (row_table_.empty() && model_.column_class.empty()) {
         layout.row_context = only;
     } else {
         layout.columns = model_.columns;
-        layout.row_context = std::span(row_table_).subspan(first_row, rows_of(model_, out.size()));
+        layout.column_context = model_.column_class;
+        if (!row_table_.empty())
+            layout.row_context = std::span(row_table_).subspan(first_row, rows_of(model_, out.size()));
     }
     rans_[0].decode(in.rest(), layout, lanes, out);
 }

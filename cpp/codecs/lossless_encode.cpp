@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <mutex>
 
 #include "base/parallel.hpp"
 #include "codecs/lossless_encoder.hpp"
@@ -20,15 +21,17 @@ std::size_t total_size(const Bytes& model, std::span<const Bytes> chunks) {
     return size;
 }
 
-Bytes serialise(const Model& model, const NumberFormat& format) {
+Bytes serialise(const Plan& plan, const Model& model) {
     ByteWriter out;
-    write_model(model, format, out);
+    write_model(model, plan.format, plan.is_long() ? PlaneEffort::fast : PlaneEffort::dense, out);
     return out.take();
 }
 
 }  // namespace
 
-Encoding::Encoding(const Part& part) : plan_(std::make_unique<Plan>(survey(part))) {}
+Encoding::Encoding(const Part& part) : plan_(std::make_unique<Plan>(survey(part))) {
+    choose_columns(*plan_);
+}
 Encoding::Encoding(Encoding&&) noexcept = default;
 Encoding& Encoding::operator=(Encoding&&) noexcept = default;
 Encoding::~Encoding() = default;
@@ -58,38 +61,50 @@ void Encoding::settle() {
     const Plan& plan = *plan_;
     if (plan.model.has_symbols() && plan.numbers <= kMostPlanar && ready_.size() == 1) {
         const Model planar = planar_model(plan.model);
-        Bytes model = serialise(planar, plan.format);
+        Bytes model = serialise(plan, planar);
         Bytes chunk = encode_chunk(plan, planar, 0);
         if (model.size() + chunk.size() < total_size(model_, ready_)) {
             model_ = std::move(model);
+            version_ = 1;
             ready_[0] = std::move(chunk);
         }
     }
     const bool coded = std::any_of(ready_.begin(), ready_.end(), [](const Bytes& chunk) {
         return chunk[0] >= static_cast<std::uint8_t>(ChunkMode::coded);
     });
-    if (!coded) model_.clear();
+    if (!coded) {
+        model_.clear();
+        version_ = 1;
+    }
     // A chunk that needs no model is at most one byte longer than its elements.
     if (total_size(model_, ready_) <= plan.data.size() + ready_.size()) return;
     model_.clear();
+    version_ = 1;
     for (std::size_t i = 0; i < ready_.size(); ++i) ready_[i] = encode_chunk(plan, Model{}, i);
 }
 
 std::vector<Encoding> encode(std::span<const Part> parts, std::size_t threads) {
     std::vector<Encoding> encodings;
-    encodings.reserve(parts.size());
-    for (const Part& part : parts) encodings.emplace_back(part);
+    {
+        std::vector<std::optional<Encoding>> made(parts.size());
+        parallel_for(parts.size(), threads, [&](std::size_t i) { made[i].emplace(parts[i]); });
+        encodings.reserve(parts.size());
+        for (auto& encoding : made) encodings.push_back(std::move(*encoding));
+    }
 
     std::vector<Task> tasks;
-    std::vector<std::vector<ChunkStatistics>> statistics(parts.size());
+    std::vector<PartStatistics> statistics(parts.size());
+    std::mutex adding;
     for (std::size_t i = 0; i < parts.size(); ++i) {
         for (std::size_t c = 0; c < encodings[i].chunks(); ++c) tasks.push_back({i, c});
-        statistics[i].resize(encodings[i].chunks());
+        statistics[i].rows.resize(encodings[i].chunks());
     }
     parallel_for(tasks.size(), threads, [&](std::size_t t) {
         const Plan& plan = *encodings[tasks[t].part].plan_;
         if (!plan.model.has_symbols()) return;
-        statistics[tasks[t].part][tasks[t].chunk] = gather(plan, plan.chunk(tasks[t].chunk));
+        ChunkStatistics chunk = gather(plan, plan.chunk(tasks[t].chunk));
+        const std::lock_guard lock(adding);
+        statistics[tasks[t].part].add(tasks[t].chunk, std::move(chunk));
     });
     parallel_for(parts.size(), threads, [&](std::size_t i) {
         Encoding& encoding = encodings[i];
@@ -97,7 +112,8 @@ std::vector<Encoding> encode(std::span<const Part> parts, std::size_t threads) {
         if (plan.numbers == 0) return;
         if (plan.model.has_symbols()) choose_model(plan, statistics[i]);
         statistics[i] = {};
-        encoding.model_ = serialise(plan.model, plan.format);
+        encoding.model_ = serialise(plan, plan.model);
+        encoding.version_ = plan.model.column_class.empty() ? 1 : kColumnsVersion;
         if (plan.data.size() <= kMostAhead) encoding.ready_.resize(plan.chunks());
     });
     parallel_for(tasks.size(), threads, [&](std::size_t t) {

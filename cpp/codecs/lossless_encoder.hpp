@@ -1,6 +1,7 @@
 // The steps of the lossless encoder; only lossless_*.cpp use this header.
 //
 //   survey      looks at a sample of a part and says how its numbers are taken apart
+//   columns     the classes of columns, if these have scales of their own that pay
 //   statistics  per chunk: each row's bin (scale, unused bits) and each bin's counts of symbols
 //   model       per part: bins merged into the row classes that cost least
 //   chunks      per chunk: the payload
@@ -24,7 +25,10 @@ struct Plan {
     std::size_t numbers = 0;
     std::size_t chunk_numbers = 0;
     std::optional<rans::Encoder> encoder;  // for the model's tables
-    Model model;  // kind, map, columns and palette by survey(), the rest by choose_model()
+    Model model;  // kind, map, columns and palette by survey(), the rest by choose_columns(), choose_model()
+
+    // Long tensors are coded in ways that decode fast, short ones in whatever way is smallest.
+    bool is_long() const noexcept { return numbers > std::size_t{1} << 17; }
 
     std::size_t chunks() const noexcept {
         return numbers == 0 ? 0 : (numbers + chunk_numbers - 1) / chunk_numbers;
@@ -37,6 +41,9 @@ struct Plan {
 
 Plan survey(const Part& part);
 
+// Fills in the column classes where they pay; needs what survey() found.
+void choose_columns(Plan& plan);
+
 // Rows alike in scale and in the bits that they do not use.
 struct BinKey {
     std::uint8_t zeros =
@@ -47,10 +54,13 @@ struct BinKey {
     auto operator<=>(const BinKey&) const = default;
 };
 
+// Counts of 256 symbols for each class of columns.
 struct Bin {
+    explicit Bin(std::size_t column_classes = 1) : counts(256 * column_classes) {}
+
     std::uint64_t rows = 0;
     std::uint64_t numbers = 0;
-    std::array<std::uint64_t, 256> counts{};
+    std::vector<std::uint64_t> counts;
 
     void add(const Bin& other) noexcept {
         rows += other.rows;
@@ -68,10 +78,19 @@ struct ChunkStatistics {
 // Symbols of the numbers in `chunk`, whose kind has symbols. Returns the numbers ORed together.
 std::uint64_t make_symbols(const Plan& plan, ByteView chunk, std::span<std::uint8_t> symbols);
 
+// Those of all chunks; sums, so that their order does not matter.
+struct PartStatistics {
+    std::uint64_t any = 0;
+    std::map<BinKey, Bin> bins;
+    std::vector<std::vector<BinKey>> rows;  // by chunk
+
+    void add(std::size_t chunk, ChunkStatistics&& one);
+};
+
 ChunkStatistics gather(const Plan& plan, ByteView chunk);
 
 // Fills in layouts, tables, classes and the row map.
-void choose_model(Plan& plan, std::span<const ChunkStatistics> statistics);
+void choose_model(Plan& plan, const PartStatistics& statistics);
 
 // The same without tables and with one class for each layout, for parts that are too small for tables.
 Model planar_model(const Model& model);

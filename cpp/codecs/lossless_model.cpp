@@ -1,11 +1,13 @@
 #include "codecs/lossless_model.hpp"
 
-#include "codecs/byte_plane.hpp"
-
 namespace nncodec::lossless {
 namespace {
 
-enum Flags : std::uint8_t { kEscaped = 1, kSparse = 2, kTables = 4, kKnownFlags = 7 };
+enum Flags : std::uint8_t { kEscaped = 1, kSparse = 2, kTables = 4, kColumns = 8 };
+
+std::uint8_t known_flags(unsigned version) noexcept {
+    return kEscaped | kSparse | kTables | (version >= kColumnsVersion ? kColumns : 0);
+}
 
 void write_floats(const Model& model, ByteWriter& out) {
     out.u8(static_cast<std::uint8_t>(model.mantissa_in_symbol));
@@ -64,14 +66,32 @@ void read_classes(ByteReader& in, Model& model, std::uint64_t numbers) {
     }
 }
 
+void read_column_classes(ByteReader& in, Model& model, std::uint64_t numbers) {
+    model.column_classes = in.u8("number of column classes");
+    if (model.column_classes < 2 || model.column_classes > kMaxClasses)
+        in.fail("number of column classes", "is " + std::to_string(model.column_classes));
+    if (model.tables.empty()) in.fail("column classes", "need tables");
+    if (model.columns > numbers || numbers % model.columns != 0) in.fail("column classes", "need whole rows");
+    for (const RowClass& row_class : model.classes) {
+        if (row_class.table + model.column_classes > model.tables.size())
+            in.fail("table of a column class", "does not exist");
+    }
+    model.column_class.resize(model.columns);
+    decode_plane(in, model.column_class);
+    for (const std::uint8_t c : model.column_class) {
+        if (c >= model.column_classes) in.fail("class of a column", "does not exist");
+    }
+}
+
 }  // namespace
 
-void write_model(const Model& model, const NumberFormat& format, ByteWriter& out) {
+void write_model(const Model& model, const NumberFormat& format, PlaneEffort effort, ByteWriter& out) {
     if (model.kind == Kind::raw) return;
     out.u8(static_cast<std::uint8_t>(model.kind));
     if (model.kind == Kind::integers) return;
     out.u8(static_cast<std::uint8_t>((model.map.escaped ? kEscaped : 0) | (model.map.sparse ? kSparse : 0) |
-                                     (model.tables.empty() ? 0 : kTables)));
+                                     (model.tables.empty() ? 0 : kTables) |
+                                     (model.column_class.empty() ? 0 : kColumns)));
     out.varint(model.columns);
     if (model.kind == Kind::floats) write_floats(model, out);
     if (model.kind == Kind::palette) {
@@ -84,10 +104,13 @@ void write_model(const Model& model, const NumberFormat& format, ByteWriter& out
         out.u8(row_class.raw);
         out.u8(row_class.table);
     }
-    if (model.classes.size() > 1) encode_plane(model.row_class, out);
+    if (model.classes.size() > 1) encode_plane(model.row_class, effort, out);
+    if (model.column_class.empty()) return;
+    out.u8(static_cast<std::uint8_t>(model.column_classes));
+    encode_plane(model.column_class, effort, out);
 }
 
-Model read_model(ByteView data, const NumberFormat& format, std::uint64_t numbers) {
+Model read_model(ByteView data, const NumberFormat& format, std::uint64_t numbers, unsigned version) {
     Model model;
     if (data.empty()) return model;
     ByteReader in(data);
@@ -101,7 +124,7 @@ Model read_model(ByteView data, const NumberFormat& format, std::uint64_t number
     if (model.kind == Kind::bytes && format.bytes != 1) in.fail("kind", "bytes, of numbers of several bytes");
     if (model.kind != Kind::integers) {
         const std::uint8_t flags = in.u8("flags of a lossless model");
-        if ((flags & ~kKnownFlags) != 0) in.fail("flags of a lossless model", "are not defined");
+        if ((flags & ~known_flags(version)) != 0) in.fail("flags of a lossless model", "are not defined");
         model.map.escaped = (flags & kEscaped) != 0;
         model.map.sparse = (flags & kSparse) != 0;
         if (model.map.sparse && !model.map.escaped)
@@ -117,6 +140,7 @@ Model read_model(ByteView data, const NumberFormat& format, std::uint64_t number
         }
         if ((flags & kTables) != 0) model.tables = rans::read_tables(in);
         read_classes(in, model, numbers);
+        if ((flags & kColumns) != 0) read_column_classes(in, model, numbers);
     }
     in.expect_end("lossless model");
     return model;

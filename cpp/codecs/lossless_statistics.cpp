@@ -14,6 +14,8 @@
 namespace nncodec::lossless {
 namespace {
 
+constexpr std::size_t kManyRows = 64;  // in a chunk; then every kStride-th is counted
+constexpr std::size_t kStride = 4;
 constexpr std::uint8_t kLeastZeros = 4;  // fewer zero bits come about by chance in short rows
 
 // How a symbol counts towards the scale of its row: its magnitude, if only the last `reach` below the
@@ -106,8 +108,8 @@ std::uint16_t level_of(std::span<const std::uint8_t> symbols, const Scale& scale
 // other; they are cleared over the range that was used.
 class RowCounter {
   public:
-    void count(std::span<const std::uint8_t> row, Range range,
-               std::array<std::uint64_t, 256>& counts) noexcept {
+    void count(std::span<const std::uint8_t> row, Range range, std::uint64_t weight,
+               std::span<std::uint64_t> counts) noexcept {
         std::size_t i = 0;
         for (; i + 8 <= row.size(); i += 8) {
             const auto eight = load_le<std::uint64_t>(row.data() + i);
@@ -122,12 +124,32 @@ class RowCounter {
         }
         for (; i < row.size(); ++i) ++sets_[0][row[i]];
         for (std::size_t s = range.least; s <= range.greatest; ++s) {
-            for (auto& set : sets_) counts[s] += std::exchange(set[s], 0);
+            for (auto& set : sets_) counts[s] += weight * std::exchange(set[s], 0);
         }
     }
 
   private:
     std::array<std::array<std::uint32_t, 256>, 4> sets_{};
+};
+
+// Most rows have no unused bits: their bins are found by their level.
+class BinFinder {
+  public:
+    BinFinder(std::map<BinKey, Bin>& bins, std::size_t column_classes)
+        : bins_(bins), column_classes_(column_classes) {}
+
+    Bin& find(const BinKey& key) {
+        const bool usual = key.zeros == 0 && !key.plus && key.level < by_level_.size();
+        if (usual && by_level_[key.level] != nullptr) return *by_level_[key.level];
+        Bin& bin = bins_.try_emplace(key, column_classes_).first->second;
+        if (usual) by_level_[key.level] = &bin;
+        return bin;
+    }
+
+  private:
+    std::map<BinKey, Bin>& bins_;
+    std::size_t column_classes_;
+    std::array<Bin*, 2048> by_level_{};
 };
 
 BinKey key_of(const Plan& plan, std::uint64_t any, std::uint16_t level) noexcept {
@@ -188,14 +210,26 @@ std::uint64_t make_symbols(const Plan& plan, ByteView chunk, std::span<std::uint
     return 0;
 }
 
+void PartStatistics::add(std::size_t chunk, ChunkStatistics&& one) {
+    any |= one.any;
+    for (const auto& [key, bin] : one.bins)
+        bins.try_emplace(key, bin.counts.size() / 256).first->second.add(bin);
+    rows[chunk] = std::move(one.rows);
+}
+
 ChunkStatistics gather(const Plan& plan, ByteView chunk) {
     thread_local Scratch row_scratch;
     thread_local Scratch magnitude_scratch;
     ChunkStatistics result;
     RowCounter counter;
+    BinFinder bins(result.bins, plan.model.column_classes);
     const Scale scale = scale_of(plan);
     const std::size_t row_bytes = plan.model.columns * plan.format.bytes;
-    result.rows.reserve((chunk.size() + row_bytes - 1) / row_bytes);
+    const std::size_t rows = (chunk.size() + row_bytes - 1) / row_bytes;
+    // Of a long tensor that has many rows some are counted for all; choose_model() knows how to go on.
+    const std::size_t stride = plan.is_long() && rows >= kManyRows ? kStride : 1;
+    std::size_t number = 0;
+    result.rows.reserve(rows);
     for (std::size_t at = 0; at < chunk.size(); at += row_bytes) {
         const ByteView row = chunk.subspan(at, std::min(row_bytes, chunk.size() - at));
         const std::span<std::uint8_t> symbols = row_scratch.get(row.size() / plan.format.bytes);
@@ -210,11 +244,18 @@ ChunkStatistics gather(const Plan& plan, ByteView chunk) {
         const Range range = range_of(symbols);
         const std::uint8_t greatest = scale.identity ? range.greatest : range_of(magnitudes).greatest;
         const BinKey key = key_of(plan, any, level_of(magnitudes, scale, greatest));
-        Bin& bin = result.bins[key];
+        Bin& bin = bins.find(key);
         ++bin.rows;
         bin.numbers += symbols.size();
-        counter.count(symbols, range, bin.counts);
         result.rows.push_back(key);
+        const bool chosen = number++ % stride == 0;
+        if (plan.model.column_class.empty()) {
+            if (chosen || bin.counts[range.least] == 0 || bin.counts[range.greatest] == 0)
+                counter.count(symbols, range, chosen ? stride : 1, bin.counts);
+        } else {
+            for (std::size_t i = 0; i < symbols.size(); ++i)
+                ++bin.counts[std::size_t{plan.model.column_class[i]} << 8 | symbols[i]];
+        }
     }
     return result;
 }

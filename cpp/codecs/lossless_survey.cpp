@@ -1,7 +1,7 @@
 #include <algorithm>
+#include <array>
 #include <cstring>
 #include <set>
-#include <unordered_map>
 
 #include "base/error.hpp"
 #include "codecs/code_length.hpp"
@@ -14,8 +14,6 @@ constexpr std::size_t kTargetChunk = std::size_t{1} << 18;  // numbers: enough t
 constexpr std::size_t kSampleRuns = 64;                     // a sample is so many runs
 constexpr std::size_t kSampleRun = 64;                      // of so many numbers, spread evenly
 constexpr std::uint64_t kSymbolRange = 240;                 // of 254: a sample misses a little on either side
-constexpr std::size_t kMostForDensity = std::size_t{1}
-                                        << 17;  // numbers: up to here, density goes before speed
 
 std::uint64_t number_at(const Plan& plan, std::size_t i) noexcept {
     std::uint64_t value = 0;
@@ -36,11 +34,27 @@ std::vector<std::uint64_t> sample(const Plan& plan) {
     return numbers;
 }
 
+// Whether there are more values than `most`, which is at most 256.
+bool more_than(std::span<const std::uint64_t> numbers, std::size_t most) {
+    std::array<std::uint64_t, 1024> seen;
+    std::array<bool, 1024> used{};
+    std::size_t values = 0;
+    for (const std::uint64_t number : numbers) {
+        std::size_t at = number * 0x9E3779B97F4A7C15U >> 54;
+        while (used[at] && seen[at] != number) at = (at + 1) % seen.size();
+        if (used[at]) continue;
+        used[at] = true;
+        seen[at] = number;
+        if (++values > most) return true;
+    }
+    return false;
+}
+
 // All values in ascending order, if there are at most `most`.
 std::optional<std::vector<std::uint64_t>> distinct(const Plan& plan, std::span<const std::uint64_t> numbers,
                                                    std::size_t most) {
+    if (more_than(numbers, most)) return std::nullopt;  // the usual case, seen after some hundred numbers
     std::set<std::uint64_t> values(numbers.begin(), numbers.end());
-    if (values.size() > most) return std::nullopt;
     std::uint64_t last = values.empty() ? 0 : *values.begin();
     for (std::size_t i = 0; i < plan.numbers; ++i) {
         const std::uint64_t value = number_at(plan, i);
@@ -70,16 +84,13 @@ std::int32_t exponent_base(const NumberFormat& format, std::span<const std::uint
 }
 
 // How many symbols an escaped map would have to escape.
-std::uint64_t out_of_range(const std::unordered_map<std::uint64_t, std::uint32_t>& counts,
-                           std::uint64_t mask) {
-    std::uint64_t greatest = 0;
-    for (const auto& [symbol, count] : counts) {
-        if (symbol != mask) greatest = std::max(greatest, symbol);
+std::uint64_t out_of_range(std::span<const std::uint32_t> counts) {
+    std::size_t greatest = 0;
+    for (std::size_t symbol = 0; symbol + 1 < counts.size(); ++symbol) {
+        if (counts[symbol] != 0) greatest = symbol;
     }
-    std::uint64_t escaped = 0;
-    for (const auto& [symbol, count] : counts) {
-        if (symbol == mask || symbol + kSymbolRange < greatest) escaped += count;
-    }
+    std::uint64_t escaped = counts.back();
+    for (std::size_t symbol = 0; symbol + kSymbolRange < greatest; ++symbol) escaped += counts[symbol];
     return escaped;
 }
 
@@ -89,28 +100,27 @@ std::uint64_t out_of_range(const std::unordered_map<std::uint64_t, std::uint32_t
 // share.
 unsigned mantissa_in_symbol(const Plan& plan, std::span<const std::uint64_t> numbers) {
     // Long tensors whose raw bits are whole bytes stay so: their speed matters more. float16's become so.
-    const bool is_long = plan.numbers > kMostForDensity;
+    const bool is_long = plan.is_long();
     if (is_long && plan.format.exponent_bits != 5) return 0;
     unsigned best = 0;
     std::uint64_t least = UINT64_MAX;
     for (unsigned bits = 0; bits <= kMaxMantissaInSymbol; ++bits) {
         if (is_long && bits != 0 && bits != 3) continue;
-        std::unordered_map<std::uint64_t, std::uint32_t> counts;
         const unsigned shift = plan.format.mantissa_bits - bits;
         const std::uint64_t mask = (std::uint64_t{1} << (plan.format.exponent_bits + bits)) - 1;
+        std::vector<std::uint32_t> counts(mask + 1);
         for (const std::uint64_t number : numbers) ++counts[number >> shift & mask];
-        if (counts.size() > 200) break;
-        std::vector<std::uint32_t> list;
-        for (const auto& [symbol, count] : counts) list.push_back(count);
+        const auto used = static_cast<std::uint64_t>(
+            std::count_if(counts.begin(), counts.end(), [](std::uint32_t count) { return count != 0; }));
+        if (used > 200) break;
         // Per sampled number, in 2^-kLogBits bits; log2(e) / 2 is 0.72, and a table costs about five bits a
         // symbol.
         const std::uint64_t n = numbers.size();
-        const std::uint64_t correction = list.size() * 47'000;
-        const std::uint64_t table = (list.size() * 5 << kLogBits) * n / plan.numbers;
-        const std::uint64_t escapes =
-            plan.format.exponent_bits + bits > 8 ? out_of_range(counts, mask) * 24 : 0;
-        const std::uint64_t cost =
-            code_length<std::uint32_t>(list) + correction + table + ((n * (8 - bits) + escapes) << kLogBits);
+        const std::uint64_t correction = used * 47'000;
+        const std::uint64_t table = (used * 5 << kLogBits) * n / plan.numbers;
+        const std::uint64_t escapes = plan.format.exponent_bits + bits > 8 ? out_of_range(counts) * 24 : 0;
+        const std::uint64_t cost = code_length<std::uint32_t>(counts) + correction + table +
+                                   ((n * (8 - bits) + escapes) << kLogBits);
         if (cost < least) {
             least = cost;
             best = bits;

@@ -206,8 +206,8 @@ bool lossless_case(std::uint8_t dtype, std::size_t columns, const Bytes& data, R
     lossless::Encoding& encoding = encodings.front();
     result.add(encoding.model());
     const std::size_t element = std::size_t{format.bytes} * format.numbers;
-    const lossless::Decoder decoder(dtype, data.size() / element, encoding.chunk_elements(),
-                                    encoding.model());
+    const lossless::Decoder decoder(encoding.version(), dtype, data.size() / element,
+                                    encoding.chunk_elements(), encoding.model());
     Bytes back(data.size());
     const std::size_t chunk_bytes = encoding.chunk_elements() * element;
     const std::vector<Bytes> chunks = encoding.encode(0, encoding.chunks(), 1);

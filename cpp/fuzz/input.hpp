@@ -89,6 +89,13 @@ bool accepts(Decode&& decode) {
     }
 }
 
+// NNCODEC_FUZZ_MUTANTS, if that is set. Long runs take more than the usual number: making a whole stream
+// costs as much as some hundred damaged ones.
+inline unsigned mutants_per_stream(unsigned usual) {
+    const char* const set = std::getenv("NNCODEC_FUZZ_MUTANTS");
+    return set != nullptr ? static_cast<unsigned>(std::strtoul(set, nullptr, 10)) : usual;
+}
+
 // Decoders see far more damaged streams than an encoder can make whole ones, so each valid stream is damaged
 // many times. `decode` is called after each damage, which is undone again; it happens to either stream, as
 // the input's seed says. How many mutants that were is printed at the end of the run.
@@ -99,7 +106,7 @@ void decode_mutants(Bytes& model, Bytes& payload, Input& input, unsigned times, 
         [] { std::fprintf(stderr, "%llu mutants decoded\n", static_cast<unsigned long long>(mutants)); });
     (void)announced;
     std::uint64_t state = input.take<std::uint64_t>() | 1;
-    for (unsigned i = 0; i < times; ++i) {
+    for (unsigned i = mutants_per_stream(times); i > 0; --i) {
         std::array<std::uint8_t, 32> script{};
         for (std::uint8_t& byte : script) {
             state = state * 6364136223846793005U + 1442695040888963407U;

@@ -1,8 +1,12 @@
+#include "base/memory.hpp"
 #include "codecs/lossless.hpp"
 #include "python/convert.hpp"
 
 namespace nncodec::python {
 namespace {
+
+// Elements from which on a decoder is built by the thread that decodes the record's first chunk.
+constexpr std::uint64_t kLazyFrom = 1U << 16;
 
 // A planned part and its buffer, which must stay open until the last chunk is encoded.
 struct PyEncoding {
@@ -36,6 +40,11 @@ std::vector<std::unique_ptr<PyEncoding>> encode_parts(const py::sequence& parts,
 
 // A payload as a buffer, so that its bytes are not copied once more.
 struct Payload {
+    explicit Payload(Bytes&& from) : bytes(std::move(from)) {}
+    Payload(const Payload&) = delete;
+    Payload& operator=(const Payload&) = delete;
+    ~Payload() { give_buffer(std::move(bytes)); }
+
     Bytes bytes;
 };
 
@@ -47,7 +56,7 @@ py::list encode_chunks(PyEncoding& part, std::size_t first, std::size_t end, std
     }
     py::list result;
     for (Bytes& chunk : chunks) {
-        result.append(py::memoryview(py::cast(std::make_unique<Payload>(Payload{std::move(chunk)}))));
+        result.append(py::memoryview(py::cast(std::make_unique<Payload>(std::move(chunk)))));
     }
     return result;
 }
@@ -62,6 +71,7 @@ void register_lossless(py::module_& m) {
         .def_property_readonly("chunk_elements",
                                [](const PyEncoding& part) { return part.encoding.chunk_elements(); })
         .def_property_readonly("n_chunks", [](const PyEncoding& part) { return part.encoding.chunks(); })
+        .def_property_readonly("version", [](const PyEncoding& part) { return part.encoding.version(); })
         .def_property_readonly("model",
                                [](const PyEncoding& part) { return to_bytes(part.encoding.model()); })
         .def("encode", &encode_chunks, "first"_a, "end"_a, "threads"_a = 0,
@@ -70,17 +80,23 @@ void register_lossless(py::module_& m) {
           "Plan parts, each (dtype, columns, data), and encode the short ones, in parallel.");
     m.def(
         "lossless_decoder",
-        [](std::uint8_t dtype, std::uint64_t elements, std::size_t chunk_elements,
+        [](unsigned version, std::uint8_t dtype, std::uint64_t elements, std::size_t chunk_elements,
            const py::object& model) -> std::unique_ptr<ChunkDecoder> {
             const BufferView view(model, "model");
             if (chunk_elements == 0 || chunk_elements > (std::size_t{1} << 20)) {
                 throw py::value_error("chunk_elements must be 1 to 2**20");
             }
             if (elements >= std::uint64_t{1} << 59) throw py::value_error("elements must be below 2**59");
+            const ByteView bytes = view.bytes();
             const py::gil_scoped_release nogil;
-            return std::make_unique<lossless::Decoder>(dtype, elements, chunk_elements, view.bytes());
+            if (elements < kLazyFrom)
+                return std::make_unique<lossless::Decoder>(version, dtype, elements, chunk_elements, bytes);
+            return std::make_unique<LazyDecoder>([=, copy = Bytes(bytes.begin(), bytes.end())] {
+                return std::make_unique<lossless::Decoder>(version, dtype, elements, chunk_elements, copy);
+            });
         },
-        "dtype"_a, "elements"_a, "chunk_elements"_a, "model"_a, "Decoder of codec 1 for one record.");
+        "version"_a, "dtype"_a, "elements"_a, "chunk_elements"_a, "model"_a,
+        "Decoder of codec 1 for one record.");
 }
 
 }  // namespace nncodec::python

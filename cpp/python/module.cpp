@@ -17,6 +17,7 @@ void register_transform_dct(py::module_& m);
 void register_information(py::module_& m);
 void register_retrieval(py::module_& m);
 void register_codecs(py::module_& m);
+void register_container(py::module_& m);
 void register_lossless(py::module_& m);
 void register_ternary(py::module_& m);
 void register_codecs_ternary(py::module_& m);
@@ -68,6 +69,7 @@ PYBIND11_MODULE(_core, m, pybind11::mod_gil_not_used()) {
     register_ternary(m);
     register_codecs(m);
     register_codecs_ternary(m);
+    register_container(m);
     register_lossless(m);
     register_codecs_uniform(m);
     register_codecs_universal(m);

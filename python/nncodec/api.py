@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import builtins
-import io
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from typing import IO, Any
@@ -66,11 +65,9 @@ def encode(
     ValueError
         For arguments with a wrong value.
     """
-    file = io.BytesIO()
-    write_checkpoint(
-        file, tensors, codec, metadata=metadata, threads=threads, progress=progress, budget=budget
+    return write_checkpoint(
+        None, tensors, codec, metadata=metadata, threads=threads, progress=progress, budget=budget
     )
-    return file.getvalue()
 
 
 def save_file(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -71,6 +70,11 @@ class Output:
         else:
             self._bytes = Destination(descriptor.dtype, (descriptor.elements,), "np").bytes
 
+    @property
+    def buffered(self) -> bool:
+        """Whether something is left to do after all chunks."""
+        return not self._direct
+
     def chunk(self, number: int) -> NDArray[np.uint8]:
         """Memory of a chunk's elements."""
         size = self.descriptor.chunk_bytes
@@ -91,13 +95,6 @@ class Output:
             start = end
 
 
-@dataclass(frozen=True)
-class _Job:
-    chunk: Chunk
-    label: str
-    size: int
-
-
 class Batch:
     """Collects chunks and decodes them together.
 
@@ -114,7 +111,7 @@ class Batch:
         self._threads = threads
         self._done = done
         self._jobs: list[tuple[ChunkDecoder, int, Any, int, int, Any]] = []
-        self._places: list[_Job] = []
+        self._places: list[tuple[Chunk, str]] = []
         self._outputs: list[Output] = []
         self._bytes = 0
 
@@ -124,11 +121,12 @@ class Batch:
         for chunk in chunks:
             out = output.chunk(chunk.number)
             self._jobs.append((decoder, chunk.number, chunk.payload, chunk.seed, chunk.crc, out))
-            self._places.append(_Job(chunk, label, out.nbytes))
-            self._bytes += out.nbytes
+            self._places.append((chunk, label))
+            self._bytes += len(out)
             if self._bytes >= BATCH_BYTES:
                 self._run()
-        self._outputs.append(output)
+        if output.buffered:
+            self._outputs.append(output)
 
     def finish(self) -> None:
         """Decode what is left."""
@@ -140,11 +138,16 @@ class Batch:
     def _run(self) -> None:
         if not self._jobs:
             return
-        failure = decode_chunks(self._jobs, self._threads)
+        chunk, label = self._places[0]
+        try:
+            failure = decode_chunks(self._jobs, self._threads)
+        except MemoryError:  # decoders of long records are built in there
+            cause = "memory for the decoders of records cannot be had"
+            raise LimitError(cause, offset=chunk.offset, tensor=label) from None
         if failure is not None:
-            job = self._places[failure[0]]
-            raise DecodeError(failure[1], offset=job.chunk.offset, tensor=job.label)
-        done, last = self._bytes, self._places[-1].chunk.offset
+            chunk, label = self._places[failure[0]]
+            raise DecodeError(failure[1], offset=chunk.offset, tensor=label)
+        done, last = self._bytes, self._places[-1][0].offset
         self._jobs.clear()
         self._places.clear()
         self._bytes = 0

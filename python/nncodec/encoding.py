@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import IO
 
 import numpy as np
 
-from nncodec._core import crc32c
+from nncodec._core import Sink
 from nncodec.codecs.base import WINDOW_BYTES, Codec, Encoded, Part, Setting
 from nncodec.container.descriptor import MAX_TENSORS_PER_RECORD, Descriptor, TensorEntry
-from nncodec.container.fields import MAX_NAME_BYTES, FieldWriter
+from nncodec.container.fields import MAX_NAME_BYTES
 from nncodec.container.sections import (
     FOOTER_BYTES,
     Alias,
@@ -22,7 +23,6 @@ from nncodec.container.sections import (
     write_aliases,
     write_index,
 )
-from nncodec.container.walk import chunk_seed
 from nncodec.tensors import Leaf
 
 __all__ = ["Encoder", "RecordWriter", "check_name", "part_of"]
@@ -32,6 +32,9 @@ SMALL_BYTES = 4096
 SHARED_RECORD_BYTES = 1 << 16
 # Files below this size have no index: one read fetches them whole.
 INDEX_FROM_BYTES = 1 << 20
+# Chunks that are checked and copied together, and bytes from which on they are handed to a file.
+CHUNKS_AT_A_TIME = 4
+FLUSH_BYTES = 1 << 20
 
 
 def check_name(name: str) -> None:
@@ -45,14 +48,31 @@ def check_name(name: str) -> None:
 
 
 class RecordWriter:
-    """Writes the parts of a file in order to anything with ``write``; it never looks back."""
+    """Writes the parts of a file in order to anything with ``write``; it never looks back.
 
-    def __init__(self, file: IO[bytes]) -> None:
+    Parameters
+    ----------
+    file : binary file, optional
+        Without one, everything is kept, see :meth:`take`.
+    threads : int
+        For checksums; 0: all cores.
+    capacity : int
+        Bytes to make room for; more are taken as they are needed.
+    """
+
+    def __init__(self, file: IO[bytes] | None, threads: int = 1, capacity: int = 0) -> None:
         self._file = file
+        self._threads = threads
+        self._sink = Sink(capacity)
         self._entries: list[IndexEntry] = []
+        self._held = 0  # of the sink, already counted in position
         self.position = 0
         self.reserved = 0
         self._write(header())
+
+    def take(self) -> bytes:
+        """What was written, if there is no file."""
+        return self._sink.take()
 
     def section(self, kind: bytes, body: bytes) -> None:
         """Write a small section."""
@@ -68,17 +88,15 @@ class RecordWriter:
         framed = frame(b"T", head)
         self._write(framed)
         crc = int.from_bytes(framed[-4:], "little")
-        lengths = []
-        for number, payload in enumerate(encoded.chunks):
-            size = len(payload)
-            lengths.append(size)
-            length = FieldWriter()
-            length.varint(size)
-            self._write(length.data)
-            self._write(payload)
-            self._write(crc32c(payload, chunk_seed(crc, number, size)).to_bytes(4, "little"))
-            raw = min(left, descriptor.chunk_bytes)
+        lengths: list[int] = []
+        chunks = iter(encoded.chunks)
+        while payloads := list(islice(chunks, CHUNKS_AT_A_TIME)):
+            self._sink.write_chunks(payloads, crc, len(lengths), self._threads)
+            lengths += map(len, payloads)
+            self._written()
+            raw = min(left, descriptor.chunk_bytes * len(payloads))
             left -= raw
+            del payloads  # the next ones are made in the same memory
             if done is not None:
                 done(raw)
         if len(lengths) != descriptor.chunks:
@@ -113,16 +131,21 @@ class RecordWriter:
         self._write(index)
         count = len(aliases) + sum(len(entry.tensors) for entry in self._entries)
         self._write(Footer(len(index), offset, self.position + FOOTER_BYTES, count).write())
+        if self._file is not None:
+            self._sink.flush(self._file.write)
 
     def _write(self, data: bytes | bytearray | memoryview) -> None:
-        view = memoryview(data)
-        size = len(view)
-        while len(view):
-            written = self._file.write(view)
-            if written is None or written == len(view):
-                break
-            view = view[written:]  # a raw file may take less than it was given
-        self.position += size
+        self._sink.write(data)
+        self._written()
+
+    def _written(self) -> None:
+        """Count what was added to the sink; hand it on when it is worth a call."""
+        size = self._sink.size
+        self.position += size - self._held
+        self._held = size
+        if self._file is not None and size >= FLUSH_BYTES:
+            self._sink.flush(self._file.write)
+            self._held = 0
 
 
 @dataclass(frozen=True)
@@ -223,7 +246,7 @@ class Encoder:
         for record, part, encoded in zip(pending.records, parts, results, strict=True):
             descriptor = Descriptor(
                 codec.id,
-                codec.version,
+                codec.version if encoded.version is None else encoded.version,
                 part.dtype,
                 tuple(item.entry for item in record),
                 encoded.chunk_elements,

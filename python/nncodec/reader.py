@@ -25,7 +25,7 @@ from nncodec.limits import check_limit
 from nncodec.lookup import TensorLookup, checked_payload
 from nncodec.slices import TensorSlice
 from nncodec.structure import rebuild
-from nncodec.tensors import Destination, framework_for, writable_bytes
+from nncodec.tensors import Arena, Destination, framework_for, writable_bytes
 from nncodec.writer import check_threads
 
 __all__ = ["File", "TensorInfo", "map_file"]
@@ -383,12 +383,13 @@ class File:
                 frameworks[stored] = ""
         check_limit(size, self._max_bytes, tensor=names[0] if len(names) == 1 else None)
         memory: dict[str, Destination] = {}
+        arena = Arena(shared=len(frameworks) > 1)
         for stored in frameworks:
             number, inner = catalogue.places[stored]
             descriptor = self._descriptor(number)
             entry = descriptor.tensors[inner]
             memory[stored] = Destination(
-                descriptor.dtype, entry.shape, framework_for(entry.origin, framework)
+                descriptor.dtype, entry.shape, framework_for(entry.origin, framework), arena
             )
         self._fill({name: destination.bytes for name, destination in memory.items()}, progress)
         tensors = {name: destination.tensor() for name, destination in memory.items()}

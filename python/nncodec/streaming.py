@@ -14,7 +14,7 @@ from nncodec.errors import NNCodecError
 from nncodec.limits import check_limit
 from nncodec.reader import aliased
 from nncodec.structure import rebuild
-from nncodec.tensors import Destination, framework_for
+from nncodec.tensors import Arena, Destination, framework_for
 from nncodec.writer import check_threads
 
 __all__ = ["Recovered", "iter_stream", "load_stream", "recover_stream"]
@@ -52,6 +52,7 @@ class _Reader:
         self._max_bytes = max_bytes
         self._total = 0
         self._memory: dict[str, Destination] = {}
+        self._arena = Arena()
         self.catalogue = Catalogue()
         self.tensors: dict[str, Any] = {}
 
@@ -77,7 +78,9 @@ class _Reader:
         check_limit(self._total, self._max_bytes, tensor=descriptor.label, offset=record.offset)
         decoder = decoder_for(descriptor, record.offset)
         memory = [
-            Destination(descriptor.dtype, entry.shape, framework_for(entry.origin, self._framework))
+            Destination(
+                descriptor.dtype, entry.shape, framework_for(entry.origin, self._framework), self._arena
+            )
             for entry in descriptor.tensors
         ]
         batch = Batch(self._threads)

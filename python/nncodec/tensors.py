@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nncodec import dtypes
+from nncodec._core import new_block
 from nncodec.container.descriptor import ORIGINS
 from nncodec.dtypes import BY_CODE, DType
 from nncodec.errors import LimitError
@@ -175,6 +176,37 @@ def _torch_installed() -> bool:
     return True
 
 
+# Page faults of fresh memory take longer than decoding into it, on huge pages an eighth of that. So tensors of a size
+# between these share blocks; smaller ones lie on the heap, larger ones are blocks of their own. The price is that a
+# tensor which outlives its neighbours keeps their block.
+SHARED_FROM = 1 << 17
+OWN_FROM = 1 << 22
+BLOCK_BYTES = 1 << 23
+_ALIGNMENT = 64
+
+
+class Arena:
+    """Fresh memory for the tensors of one call; with ``shared`` False, each for itself."""
+
+    def __init__(self, *, shared: bool = True) -> None:
+        self._shared = shared
+        self._block: Bytes = np.empty(0, np.uint8)
+        self._used = 0
+
+    def take(self, size: int) -> Bytes:
+        """Memory that no other tensor uses."""
+        if size >= OWN_FROM:
+            return np.frombuffer(new_block(size), np.uint8)
+        if size < SHARED_FROM or not self._shared:
+            return np.empty(size, np.uint8)
+        if self._used + size > len(self._block):
+            self._block = np.frombuffer(new_block(BLOCK_BYTES), np.uint8)
+            self._used = 0
+        begin = self._used
+        self._used += size + -size % _ALIGNMENT
+        return self._block[begin : begin + size]
+
+
 class Destination:
     """Fresh memory for one tensor of a framework.
 
@@ -184,20 +216,21 @@ class Destination:
         The memory, uint8, one dimension.
     """
 
-    def __init__(self, dtype: int, shape: Sequence[int], framework: str) -> None:
+    def __init__(self, dtype: int, shape: Sequence[int], framework: str, arena: Arena | None = None) -> None:
         self.dtype = BY_CODE[dtype]
         self.shape = tuple(shape)
         self.framework = framework
         size = math.prod(shape) * self.dtype.size
         self._memory: Any
         try:
-            if framework == "pt":
+            if framework == "pt" and size < SHARED_FROM:
                 import torch
 
                 self._memory = torch.empty(size, dtype=torch.uint8)
                 self.bytes: Bytes = self._memory.numpy()
             else:
-                self._memory = self.bytes = np.empty(size, np.uint8)
+                self.bytes = (arena or Arena(shared=False)).take(size)
+                self._memory = tensor_from(self.bytes, framework)
         except (MemoryError, RuntimeError) as error:
             raise LimitError(f"{size} bytes of memory cannot be had: {error}") from None
 

@@ -17,7 +17,7 @@ import numpy as np
 from nncodec.budget import read_budget
 from nncodec.codecs.base import Setting
 from nncodec.container.sections import Alias, write_metadata
-from nncodec.encoding import SMALL_BYTES, Encoder, RecordWriter, check_name
+from nncodec.encoding import FLUSH_BYTES, SMALL_BYTES, Encoder, RecordWriter, check_name
 from nncodec.planning import group, plan, spare_nonfinite
 from nncodec.progress import Progress, counting
 from nncodec.selection import CodecLike, Selection
@@ -28,6 +28,11 @@ from nncodec.ties import Tie, find_ties
 __all__ = ["Writer", "atomic_file", "check_threads", "write_checkpoint"]
 
 PathLike = str | os.PathLike[str]
+
+# Room that is made for the result at once; beyond it grows.
+MOST_ROOM = 1 << 34
+# Less than the pieces in which the encoder writes, which so are not copied once more.
+WRITE_BYTES = 1 << 17
 
 
 def check_threads(threads: int | None) -> int:
@@ -58,7 +63,7 @@ def check_metadata(metadata: Mapping[str, str] | None) -> bytes | None:
 
 
 def write_checkpoint(
-    file: IO[bytes],
+    file: IO[bytes] | None,
     tensors: Any,
     codec: CodecLike,
     *,
@@ -66,8 +71,8 @@ def write_checkpoint(
     threads: int | None = None,
     progress: Progress = None,
     budget: Mapping[str, Any],
-) -> None:
-    """Encode a checkpoint into a file object, in one pass, front to back."""
+) -> bytes:
+    """Encode a checkpoint into a file object, in one pass, front to back; without one, into the bytes it returns."""
     workers = check_threads(threads)
     selection = Selection(codec)
     limits = read_budget(budget, budgeted=selection.budgeted)
@@ -97,8 +102,11 @@ def write_checkpoint(
     settings: dict[int, Setting] = {}
     if limits is not None:
         settings = plan(kept, choices, limits, workers, begin, lambda writer: writer.finish(aliases))
-    with counting(progress, sum(leaves[n].nbytes for n in stored)) as done:
-        writer = RecordWriter(file)
+    size = sum(leaves[n].nbytes for n in stored)
+    with counting(progress, size) as done:
+        # Memory that is never touched costs nothing, so there is room for data that cannot be compressed.
+        capacity = FLUSH_BYTES if file is not None else size + (size >> 8) + FLUSH_BYTES
+        writer = RecordWriter(file, workers, min(capacity, MOST_ROOM))
         begin(writer)
         encoder = Encoder(writer, workers, done)
         first_of = {record[0]: record for record in group(kept, choices, limits)}
@@ -110,6 +118,7 @@ def write_checkpoint(
                 encoder.add_record([leaves[n] for n in record], record, choice, settings[number])
         encoder.flush()
         writer.finish(aliases)
+    return writer.take()
 
 
 def _alias(leaves: list[Leaf], number: int, tie: Tie) -> Alias:
@@ -158,7 +167,7 @@ class Writer:
         self._stack = contextlib.ExitStack()
         with contextlib.ExitStack() as opening:
             file = opening.enter_context(atomic_file(path))
-            self._writer = RecordWriter(file)
+            self._writer = RecordWriter(file, self._threads)
             if about is not None:
                 self._writer.section(b"M", about)
             self._encoder = Encoder(self._writer, self._threads)
@@ -246,7 +255,7 @@ def atomic_file(path: PathLike) -> Iterator[IO[bytes]]:
         mode = stat.S_IMODE(found.st_mode)
     beside = target.with_name(f".{target.name[:200]}.{os.urandom(6).hex()}.tmp")
     try:
-        opened = open(beside, "xb", buffering=1 << 20)  # noqa: SIM115, closed below
+        opened = open(beside, "xb", buffering=WRITE_BYTES)  # noqa: SIM115, closed below
     except OSError as error:
         error.filename = os.fspath(path)  # the caller knows nothing of the file beside it
         raise

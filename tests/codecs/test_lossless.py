@@ -36,7 +36,7 @@ def encode(parts, threads=1):
 
 def decode(part, record, threads=1):
     chunk_elements, model, chunks = record
-    decoder = Lossless.decoder(1, part.dtype, part.shapes, chunk_elements, model)
+    decoder = Lossless.decoder(2, part.dtype, part.shapes, chunk_elements, model)
     n = sum(prod(shape) for shape in part.shapes)
     size = TYPES[part.dtype][0]
     assert len(chunks) == -(-n // chunk_elements)
@@ -283,3 +283,72 @@ def test_empty_plane_that_claims_to_be_coded():
     odd = coded[:-5] + b"\x06" + coded[-4:] + b"\0\0"
     with pytest.raises(DecodeError, match="goes on"):
         decode(part, (4, model, [b"\x03\x00\x00" + 3 * odd + b"\x01\x00"]))
+
+
+def _scaled_columns(rows=64, columns=96, seed=1):
+    rng = np.random.default_rng(seed)
+    scales = 2.0 ** rng.integers(0, 8, columns)
+    return (rng.standard_normal((rows, columns)) * scales).astype(np.float32)
+
+
+def test_columns_of_different_scale_get_classes():
+    weights = _scaled_columns()
+    part = part_of(2, weights.shape, weights.tobytes())
+    [record] = Lossless().encode([part], None, 1)
+    assert record.version == 2
+    made = (record.chunk_elements, record.model, list(record.chunks))
+    assert np.array_equal(decode(part, made), part.data)
+    mixed = np.random.default_rng(2).permuted(weights, axis=1)  # the same numbers, and no scale to find
+    [plain] = Lossless().encode([part_of(2, mixed.shape, mixed.tobytes())], None, 1)
+    assert plain.version == 1
+    other = (plain.chunk_elements, plain.model, list(plain.chunks))
+    assert size_of(made) < 0.98 * size_of(other)
+
+
+def _columns_model(count=2, columns=bytes([0, 1] * 8), table=0):
+    tables = _core.rans_write_tables([[1, 4095], [2048, 2048]], 12)
+    floats = b"\x01\x0c\x10\x00\x01\x00\x00"  # tables and column classes, 16 columns, one layout
+    return floats + tables + bytes([1, 0, table, count]) + b"\x00" + columns
+
+
+def test_column_classes_need_version_2_whole_rows_and_tables():
+    Lossless.decoder(2, 2, ((32,),), 64, _columns_model())
+    Lossless.decoder(2, 2, ((32,),), 64, _columns_model(columns=bytes([1] * 16)))
+    for cause, version, n, model in [
+        ("flags", 1, 32, _columns_model()),
+        ("number of column classes", 2, 32, _columns_model(1)),
+        ("number of column classes", 2, 32, _columns_model(65)),
+        ("table of a column class", 2, 32, _columns_model(3)),
+        ("table of a column class", 2, 32, _columns_model(table=1)),
+        ("class of a column", 2, 32, _columns_model(columns=bytes([2] * 16))),
+        ("whole rows", 2, 33, _columns_model()),
+        ("whole rows", 2, 15, _columns_model()),
+        ("whole rows", 2, 0, _columns_model()),
+        ("need tables", 2, 32, b"\x01\x08\x10\x00\x01\x00\x00\x01\x00\x00\x02\x00" + bytes(16)),
+    ]:
+        with pytest.raises(DecodeError, match=cause):
+            Lossless.decoder(version, 2, ((n,),), 64, model)
+
+
+def test_symbols_that_were_not_counted():
+    """Rows of long tensors are counted in part; a chunk with a symbol that no table has does without tables."""
+    rng = np.random.default_rng(3)
+    weights = rng.standard_normal((1024, 256)).astype(ml_dtypes.bfloat16)
+    weights[:, 0] = 0
+    weights[-1, 1] = 2.0**-80
+    part = part_of(4, weights.shape, weights.tobytes())
+    [(chunk_elements, model, chunks)] = encode([part])
+    assert [chunk[0] for chunk in chunks] == [3]
+    assert np.array_equal(decode(part, (chunk_elements, model, chunks)), part.data)
+    weights[-1, 1] = 1
+    [(_, _, chunks)] = encode([part_of(4, weights.shape, weights.tobytes())])
+    assert [chunk[0] for chunk in chunks] == [2]
+
+
+def test_a_bad_model_of_a_long_record_is_reported_by_its_chunks():
+    """Decoders of long records are built where their first chunk is decoded."""
+    weights = np.random.default_rng(4).standard_normal(1 << 17).astype(np.float32)
+    part = part_of(2, weights.shape, weights.tobytes())
+    [(chunk_elements, model, chunks)] = encode([part])
+    with pytest.raises(DecodeError, match="kind of a lossless model"):
+        decode(part, (chunk_elements, b"\xff" + model[1:], chunks))

@@ -79,7 +79,17 @@ def sparse() -> dict[str, Any]:
     return made
 
 
+def columns() -> dict[str, Any]:
+    """A matrix whose columns differ in scale, with few mantissa bits so that the file stays small."""
+    rows, width = 48, 64
+    draws = bits(2 * rows * width, 8).reshape(2, rows, width).astype(np.int32)
+    mantissa = (1 + (draws[0] & 15) / np.float32(16)) * np.where(draws[0] & 16, -1, 1)
+    octave = 4 - np.minimum(draws[1], 127) // 32 + (np.arange(width) * 5 % 8)
+    return {"weight": np.ldexp(mantissa, octave).astype(np.float32)}
+
+
 LOSSLESS_INPUTS = {"dense": dense, "types": types, "tied": tied}
+NEWER_INPUTS = {"lossless2": {"columns": columns}}  # what came with a payload version
 
 
 def pruned() -> dict[str, Any]:
@@ -105,7 +115,9 @@ def goldens() -> dict[str, tuple[Any, Any, dict[str, float]]]:
         elif codec.lossy:
             made[name] = (lossy, codec.name, {"step": 0.0625} if codec.budgeted else {})
         else:
-            made |= {f"{name}_{kind}": (make, codec.name, {}) for kind, make in LOSSLESS_INPUTS.items()}
+            for version in range(1, codec.version + 1):
+                inputs = NEWER_INPUTS.get(f"{codec.name}{version}", LOSSLESS_INPUTS).items()
+                made |= {f"v1_{codec.name}{version}_{kind}": (make, codec.name, {}) for kind, make in inputs}
     for lattice, dither, coder, dimension in (
         ("a2", "on", "mixing", 0),
         ("d4", "off", "lzw", 4),

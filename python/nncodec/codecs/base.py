@@ -70,11 +70,15 @@ class Encoded:
     ``chunks`` is consumed once, in order, and each chunk is written before the next is asked for. A list will
     do for parts below ``WINDOW_BYTES``; for larger ones it should be a generator, see :func:`in_windows`, so
     that a tensor of any size is encoded in bounded memory.
+
+    ``version`` is the payload version that a reader must know, the codec's newest if None: what an older reader can
+    read should say so.
     """
 
     chunk_elements: int
     model: bytes
     chunks: Iterable[bytes | memoryview]
+    version: int | None = None
 
 
 @dataclass(frozen=True)
@@ -181,7 +185,10 @@ def in_windows(
     """
     window = max(threads or hardware_threads(), WINDOW_BYTES // max(1, chunk_bytes), 1)
     for first in range(0, chunks, window):
-        yield from encode(first, min(first + window, chunks))
+        made = list(encode(first, min(first + window, chunks)))
+        made.reverse()
+        while made:  # what was given is let go of
+            yield made.pop()
 
 
 CODECS: dict[str, type[Codec]] = {}

@@ -10,7 +10,6 @@ from typing import Any, ClassVar
 from nncodec._core import ChunkDecoder, LosslessEncoding, lossless_decoder, lossless_encode
 from nncodec.codecs.base import Codec, Encoded, Part, Setting, in_windows, register
 from nncodec.dtypes import item_size
-from nncodec.errors import VersionError
 
 __all__ = ["Lossless"]
 
@@ -27,6 +26,7 @@ class Lossless(Codec):
 
     name: ClassVar[str] = "lossless"
     id: ClassVar[int] = 1
+    version: ClassVar[int] = 2
 
     def encode(
         self, parts: Sequence[Part], settings: Sequence[Setting] | None, threads: int
@@ -40,11 +40,7 @@ class Lossless(Codec):
         cls, version: int, dtype: int, shapes: tuple[tuple[int, ...], ...], chunk_elements: int, model: bytes
     ) -> ChunkDecoder:
         """A decoder for one record."""
-        if version > cls.version:
-            raise VersionError(
-                f"payload version {version} of codec 'lossless' is too new; this reads {cls.version}"
-            )
-        return lossless_decoder(dtype, sum(prod(shape) for shape in shapes), chunk_elements, model)
+        return lossless_decoder(version, dtype, sum(prod(shape) for shape in shapes), chunk_elements, model)
 
     @classmethod
     def describe(cls, version: int, model: bytes) -> dict[str, Any]:
@@ -78,4 +74,4 @@ def _encoded(part: Part, plan: LosslessEncoding, threads: int) -> Encoded:
         threads,
         lambda first, end: plan.encode(first, end, threads),
     )
-    return Encoded(plan.chunk_elements, plan.model, chunks)
+    return Encoded(plan.chunk_elements, plan.model, chunks, plan.version)

@@ -53,7 +53,7 @@ class Descriptor:
     def elements(self) -> int:
         return sum(tensor.elements for tensor in self.tensors)
 
-    @property
+    @cached_property
     def chunks(self) -> int:
         return chunk_count(self.elements, self.chunk_elements)
 
@@ -61,7 +61,7 @@ class Descriptor:
     def raw_bytes(self) -> int:
         return self.elements * item_size(self.dtype)
 
-    @property
+    @cached_property
     def chunk_bytes(self) -> int:
         """Decoded size of every chunk but the last."""
         return self.chunk_elements * item_size(self.dtype)

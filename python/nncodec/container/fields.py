@@ -56,7 +56,7 @@ class FieldReader:
     """
 
     def __init__(self, data: bytes | memoryview, offset: int) -> None:
-        self.data = data
+        self.data = bytes(data)
         self.offset = offset
         self.at = 0
         self.names = 0
@@ -71,7 +71,7 @@ class FieldReader:
     def raw(self, size: int, what: str) -> bytes:
         if size > self.left:
             raise self.fail(f"{what} needs {size} bytes, {self.left} are left")
-        value = bytes(self.data[self.at : self.at + size])
+        value = self.data[self.at : self.at + size]
         self.at += size
         return value
 
@@ -89,6 +89,10 @@ class FieldReader:
         return int.from_bytes(self.raw(8, what), "little")
 
     def varint(self, what: str, maximum: int = (1 << 64) - 1) -> int:
+        at = self.at
+        if at < len(self.data) and self.data[at] < 0x80 and self.data[at] <= maximum:  # nearly all of them
+            self.at = at + 1
+            return self.data[at]
         byte = self.u8(what)
         value = byte & 0x7F
         shift = 0
@@ -105,6 +109,12 @@ class FieldReader:
         return value
 
     def block(self, what: str) -> bytes:
+        at = self.at
+        if at < len(self.data):
+            end = at + 1 + self.data[at]
+            if self.data[at] < 0x80 and end <= len(self.data):  # nearly all of them
+                self.at = end
+                return self.data[at + 1 : end]
         return self.raw(self.varint(f"length of {what}", self.left), what)
 
     def string(self, what: str) -> str:

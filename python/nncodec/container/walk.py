@@ -60,6 +60,24 @@ class Memory:
     def at_end(self) -> bool:
         return self.position == len(self.data)
 
+    def block(self) -> tuple[memoryview, int] | None:
+        """The next block that a 32-bit number follows, and that number; None, and nothing read, if anything is odd."""
+        data, at = self.data, self.position
+        try:
+            length = shift = 0
+            while (byte := data[at]) >= 0x80:
+                length |= (byte & 0x7F) << shift
+                shift += 7
+                at += 1
+        except IndexError:
+            return None
+        length |= byte << shift
+        end = at + 1 + length
+        if (byte == 0 and shift) or end + 4 > len(data):
+            return None
+        self.position = end + 4
+        return data[at + 1 : end], int.from_bytes(data[end : end + 4], "little")
+
 
 class Stream:
     """A file object that can only be read onwards."""
@@ -103,7 +121,7 @@ class Section:
     end: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Chunk:
     """One chunk as it lies in the file; the checksum over ``payload``, seeded with ``seed``, must give
     ``crc``.
@@ -188,6 +206,8 @@ def read_record(source: Source) -> Record:
 
 def read_chunk(source: Source, descriptor: Descriptor, record_crc: int, number: int) -> Chunk:
     start = source.position
+    if isinstance(source, Memory) and (block := source.block()) is not None:
+        return Chunk(number, start, block[0], chunk_seed(record_crc, number, len(block[0])), block[1])
     try:
         length = length_before(source, f"chunk {number}")
         payload = source.take(length, f"chunk {number}")
