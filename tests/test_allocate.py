@@ -112,12 +112,11 @@ def test_more_important_tensors_err_less(parts: list[Part]) -> None:
     ("kind", "value", "match"),
     [
         ("bits", 3, "unknown: one of"),
-        ("snr_db", math.nan, "finite number"),
-        ("snr_db", -1.0, "greater than 0"),
-        ("rel_mse", 0.0, "between 0 and 1"),
-        ("rel_mse", 1.5, "between 0 and 1"),
-        ("ratio", 0, "greater than 0"),
-        ("step", "x", "finite number"),
+        ("snr_db", math.nan, "finite"),
+        ("snr_db", -1.0, "positive"),
+        ("rel_mse", 0.0, "positive"),
+        ("rel_mse", 1.5, "below 1"),
+        ("ratio", 0, "positive"),
     ],
 )
 def test_what_is_no_budget(parts: list[Part], kind: str, value: float, match: str) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 import struct
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -87,6 +89,25 @@ def test_every_flipped_bit(blob):
             damaged[place] ^= 1 << bit
             with pytest.raises(NNCodecError):
                 nncodec.decode(damaged)
+            damaged[place] ^= 1 << bit
+
+
+GOLDEN = sorted((Path(__file__).parent / "golden").glob("*.nncz"))
+
+
+@pytest.mark.parametrize("path", GOLDEN, ids=lambda path: path.stem)
+def test_golden_files_cut_and_flipped(path):
+    """Every bit and every length with NNCODEC_EXHAUSTIVE set; otherwise one bit in some bytes, and some lengths."""
+    whole = path.read_bytes()
+    every = bool(os.environ.get("NNCODEC_EXHAUSTIVE"))
+    damaged = bytearray(whole)
+    for place in range(0, len(whole), 1 if every else 37):
+        with pytest.raises(NNCodecError):
+            nncodec.decode(whole[:place], framework="np")
+        for bit in range(8) if every else [place % 8]:
+            damaged[place] ^= 1 << bit
+            with pytest.raises(NNCodecError):
+                nncodec.decode(damaged, framework="np")
             damaged[place] ^= 1 << bit
 
 

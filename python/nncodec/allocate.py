@@ -31,12 +31,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nncodec._core import FloatStatistics, float_statistics
-from nncodec.budget import BUDGETS
+from nncodec.budget import check_budget
 from nncodec.codecs.base import LossyCodec, Part, Setting, Trial
 from nncodec.feedback import matrix_of
 from nncodec.sides import Sides
 
-__all__ = ["check_budget", "settings"]
+__all__ = ["settings"]
 
 # The search works on log2 of the measure. Stop when this near: 0.005 dB, or 0.1 % of the file.
 _TOLERANCE = {"error": 0.005 / (10 * math.log10(2)), "size": math.log2(1.001)}
@@ -48,20 +48,6 @@ _FINEST = 2.0**-27
 # A tensor of which nothing matters still needs a finite step.
 _LEAST_IMPORTANCE = 2.0**-40
 _FLOAT32 = 2  # element type code
-
-
-def check_budget(kind: str, value: float) -> None:
-    """Raise ValueError if this is no budget at all (whether it can be met is seen in :func:`settings`)."""
-    if kind not in BUDGETS:
-        raise ValueError(f"budget {kind!r} is unknown: one of {', '.join(BUDGETS)}")
-    if not isinstance(value, (int, float, np.integer, np.floating)) or not math.isfinite(value):
-        raise ValueError(f"{kind} must be a finite number, got {value!r}")
-    if kind == "rel_mse" and not 0 < value < 1:
-        raise ValueError(
-            f"rel_mse must be between 0 and 1 (both excluded), got {value}; 0 is the lossless codec"
-        )
-    if value <= 0:
-        raise ValueError(f"{kind} must be greater than 0, got {value}")
 
 
 def settings(

@@ -36,7 +36,8 @@ def encode(
         Any dense tensors: every element type that torch has, any shape, any strides. Tensors that share
         memory are stored once, and share it again after decoding. A nested checkpoint (dicts, lists, tuples,
         sets, counters, numbers, strings, bytes, None, torch.Size, torch.dtype, torch.device) comes back as it went in.
-        Nothing is changed.
+        Nothing is changed. Attributes of a mapping are not kept (``_metadata`` of torch's state dicts, which
+        ``load_state_dict`` does without); a named tuple is refused.
     codec : str | Codec | mapping
         A name, an options object, or a mapping of glob patterns over tensor names to either: the first match
         wins, a pattern that matches nothing is an error. What no lossy codec should touch (no floats, or

@@ -14,7 +14,7 @@ from nncodec.calibration import Calibration
 from nncodec.sides import Hessian, Sides, sides_of_layer, sides_of_matrix
 from nncodec.tensors import Leaf, leaf
 
-__all__ = ["BUDGETS", "Budget", "read_budget"]
+__all__ = ["BUDGETS", "Budget", "check_budget", "read_budget"]
 
 BUDGETS = ("step", "snr_db", "rel_mse", "bits_per_weight", "ratio")
 
@@ -110,8 +110,15 @@ def read_budget(arguments: Mapping[str, Any], *, budgeted: bool) -> Budget | Non
         number = float(value)
     except (TypeError, ValueError):
         raise TypeError(f"{name} must be a number, not {value!r}") from None
-    if not math.isfinite(number) or (number <= 0 and name != "snr_db"):
-        raise ValueError(
-            f"{name} must be {'finite' if name == 'snr_db' else 'positive and finite'}, not {value!r}"
-        )
+    check_budget(name, number)
     return Budget(name, number, importance, hessian)
+
+
+def check_budget(name: str, value: float) -> None:
+    """Raise ValueError if this is no budget at all; whether it can be met is seen when it is tried."""
+    if name not in BUDGETS:
+        raise ValueError(f"budget {name!r} is unknown: one of {', '.join(BUDGETS)}")
+    if not math.isfinite(value) or value <= 0:
+        raise ValueError(f"{name} must be positive and finite, not {value!r}")
+    if name == "rel_mse" and value >= 1:
+        raise ValueError(f"rel_mse must be below 1, which is the error of nothing but zeros, not {value!r}")

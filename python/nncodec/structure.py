@@ -72,6 +72,12 @@ def _path(path: tuple[Any, ...]) -> str:
     return "".join(f"[{key!r}]" for key in path) or "the checkpoint"
 
 
+def _advice(value: Any) -> str:
+    if isinstance(value, tuple) and hasattr(value, "_asdict"):
+        return "its class would be code that a file names; store ._asdict() or tuple()"
+    return "convert or drop it"
+
+
 class _Flattener:
     def __init__(self) -> None:
         self.tensors: dict[str, Any] = {}
@@ -105,7 +111,7 @@ class _Flattener:
             if isinstance(value, torch.device):
                 return {"torch.device": str(value)}
         raise TypeError(
-            f"{_path(path)} is a {_type_name(value)}, which no bitstream can hold; convert or drop it"
+            f"{_path(path)} is a {_type_name(value)}, which no bitstream can hold; {_advice(value)}"
         )
 
     def _name(self, value: Any, path: tuple[Any, ...]) -> str:

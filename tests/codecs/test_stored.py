@@ -35,5 +35,3 @@ def test_many_chunks_are_stored_as_they_are() -> None:
 def test_a_model_is_refused() -> None:
     with pytest.raises(nncodec.DecodeError, match="no model"):
         CODECS["stored"].decoder(1, 2, ((1,),), 1 << 18, b"x")
-    with pytest.raises(nncodec.VersionError):
-        CODECS["stored"].decoder(2, 2, ((1,),), 1 << 18, b"")

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 import nncodec
-from nncodec import DecodeError, VersionError, _core
+from nncodec import DecodeError, _core
 from nncodec.codecs import Uniform
 from nncodec.codecs.base import Encoded, Part, Setting
 
@@ -237,11 +237,9 @@ def test_only_floats() -> None:
     assert [c for c in range(60) if Uniform().supports(c, (3, 3))] == [1, 2, 3, 4]
 
 
-def test_version_and_description() -> None:
+def test_description() -> None:
     encoded = encode(part_of(scaled_matrix(5, 5)), 0.3)
     assert Uniform.describe(1, encoded.model)["step"] == pytest.approx(0.3, rel=1e-6)
-    with pytest.raises(VersionError):
-        Uniform.decoder(2, 2, ((5, 5),), encoded.chunk_elements, encoded.model)
 
 
 def correlated_matrix(rows: int, columns: int, seed: int = 0) -> NDArray[np.float32]:

@@ -136,8 +136,9 @@ class Codec(ABC):
     def decoder(
         cls, version: int, dtype: int, shapes: tuple[tuple[int, ...], ...], chunk_elements: int, model: bytes
     ) -> ChunkDecoder:
-        """A decoder for one record. Raises DecodeError when the model is bad, VersionError when it is too
-        new.
+        """A decoder for one record, of a version from 1 to the codec's (the caller has seen to that).
+
+        Raises DecodeError when the model is bad.
         """
 
     @classmethod

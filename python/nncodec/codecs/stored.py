@@ -9,7 +9,7 @@ from typing import ClassVar
 from nncodec._core import ChunkDecoder, stored_decoder
 from nncodec.codecs.base import Codec, Encoded, Part, Setting, register
 from nncodec.dtypes import item_size
-from nncodec.errors import DecodeError, VersionError
+from nncodec.errors import DecodeError
 
 __all__ = ["Stored"]
 
@@ -35,10 +35,6 @@ class Stored(Codec):
         cls, version: int, dtype: int, shapes: tuple[tuple[int, ...], ...], chunk_elements: int, model: bytes
     ) -> ChunkDecoder:
         """A decoder for one record; the model must be empty."""
-        if version > cls.version:
-            raise VersionError(
-                f"payload version {version} of codec 'stored' is too new; this reads {cls.version}"
-            )
         if model:
             raise DecodeError(f"codec 'stored' has no model, this one takes {len(model)} bytes")
         return stored_decoder()

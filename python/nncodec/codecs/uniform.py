@@ -14,7 +14,6 @@ from typing import Any, ClassVar, Literal
 
 from nncodec._core import ChunkDecoder, UniformPlan, uniform_decoder, uniform_encode, uniform_plans
 from nncodec.codecs.base import Encoded, LossyCodec, Part, Setting, Trial, in_windows, register
-from nncodec.errors import VersionError
 
 __all__ = ["Uniform"]
 
@@ -112,10 +111,6 @@ class Uniform(LossyCodec):
         cls, version: int, dtype: int, shapes: tuple[tuple[int, ...], ...], chunk_elements: int, model: bytes
     ) -> ChunkDecoder:
         """A decoder for one record. Raises DecodeError when the model is bad."""
-        if version > cls.version:
-            raise VersionError(
-                f"payload version {version} of codec 'uniform' is too new; this reads {cls.version}"
-            )
         return uniform_decoder(dtype, shapes, chunk_elements, model)
 
     @classmethod
