@@ -6,7 +6,7 @@
 Each hook trains the same network from the same start on the same batches. To see step times on a thin network, run
 it where the loopback device has a token bucket, in a network namespace of its own (Linux, as root):
 
-    unshare -n sh -c 'ip link set lo up; tc qdisc add dev lo root tbf rate 100mbit burst 64kb latency 1s;
+    unshare -n sh -c 'ip link set lo up mtu 1500; tc qdisc add dev lo root tbf rate 100mbit burst 128kb latency 1s;
         torchrun --nproc-per-node 2 --master-addr 127.0.0.1 -m bench.train_threelc --steps 20 --train 2560 --test 0'
 
 Both directions of all ranks share that link. ``--measure`` codes each 3LC message once more: what the other entropy
