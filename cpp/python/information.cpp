@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <cmath>
+#include <vector>
 
 #include "information/kernel_sums.hpp"
 #include "python/convert.hpp"
@@ -13,7 +14,9 @@ void sums_of_kernels(const py::object& points, std::size_t dimensions, const py:
     const BufferView ends_view(class_ends, "class_ends");
     const BufferView sums_view(sums, "sums", true);
     const auto values = points_view.as<float>("points");
-    const auto ends = ends_view.as<std::uint32_t>("class_ends");
+    const auto shared_ends = ends_view.as<std::uint32_t>("class_ends");
+    // A copy: they say where to write, and other threads may change the caller's while the lock is off.
+    const std::vector<std::uint32_t> ends(shared_ends.begin(), shared_ends.end());
     const auto to = sums_view.writable_as<double>("sums");
     const std::size_t n = ends.empty() ? 0 : ends.back();
     if (dimensions == 0 || values.size() % dimensions != 0 || values.size() / dimensions != n)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -110,6 +113,90 @@ def test_plain_bins_do_see_them() -> None:
     assert EBAB().estimate(t / 100).i_xt == EBAB().estimate(t).i_xt
 
 
+def direct(t: NDArray[np.float64], y: NDArray[Any], variance: float) -> list[float]:
+    """Both bounds on I(X;T) and I(T;Y) from the entropies themselves, no terms cancelled."""
+    d = t.shape[1]
+
+    def upper(rows: NDArray[np.float64], v: float = variance) -> float:
+        distance = ((rows[:, None] - rows[None]) ** 2).sum(axis=-1)
+        density = np.exp(-distance / (2 * v)).mean(axis=1) / (2 * np.pi * v) ** (d / 2)
+        return float(d / 2 - np.log(density).mean())
+
+    def lower(rows: NDArray[np.float64]) -> float:
+        return upper(rows, 4 * variance) + d / 2 * np.log(1 / 4)
+
+    noise = d / 2 * (np.log(2 * np.pi * variance) + 1)
+    shares = {label: float((y == label).mean()) for label in np.unique(y)}
+    found = []
+    for entropy in (upper, lower):
+        of_labels = sum(share * entropy(t[y == label]) for label, share in shares.items())
+        found += [entropy(t) - noise, entropy(t) - of_labels]
+    return [value / np.log(2) for value in found]
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.integers(1, 4), st.sampled_from([1e-3, 0.1, 10.0]), st.booleans())
+def test_densities_as_their_definition_says(seed: int, d: int, scale: float, far: bool) -> None:
+    """Also where groups of samples are so far apart that binary32 could not tell samples within one apart."""
+    rng = np.random.default_rng(seed)
+    t, y = rng.normal(size=(80, d)), rng.integers(0, 3, 80)
+    if far:
+        t += 1e7 * rng.integers(-1, 2, (80, d))
+    variance = scale * (1.0 if far else float(np.abs(t).max()))
+    found = (FixedKDE(variance) if far else AdaptiveKDE(scale)).estimate(t, y)
+    assert (found.i_xt, found.i_ty, found.i_xt_lower, found.i_ty_lower) == pytest.approx(
+        direct(t, y, variance), abs=1e-4
+    )
+
+
+def test_ebab_as_its_definition_says() -> None:
+    rng = np.random.default_rng(8)
+    for low in (None, 0.0):
+        t, y = (
+            np.maximum(rng.normal(size=(200, 2)).round(2), -np.inf if low is None else 0),
+            rng.integers(0, 2, 200),
+        )
+        least = float(t.min()) if low is None else low
+        values = sorted({float(v) for v in t.ravel() if v > least})
+        borders = [least, *(values[k * len(values) // 30] for k in range(30))]
+        words = [tuple(sum(v >= b for b in borders) for v in row) for row in t]
+
+        def entropy(of: list[Any]) -> float:
+            shares = np.array(list(Counter(of).values())) / len(of)
+            return float(-(shares * np.log2(shares)).sum())
+
+        given = sum(
+            (y == c).mean() * entropy([w for w, label in zip(words, y, strict=True) if label == c])
+            for c in (0, 1)
+        )
+        found = EBAB(low=low).estimate(t, y)
+        assert (found.i_xt, found.i_ty) == pytest.approx((entropy(words), entropy(words) - given), abs=1e-9)
+
+
+def test_gaussian_channel_of_the_specification() -> None:
+    """d = 2, s^2 / sigma^2 = 10: 2.83 <= 3.46 <= 4.75 bits."""
+    found = FixedKDE(1.0).estimate(np.random.default_rng(2).normal(0, np.sqrt(10), (N, 2)))
+    assert found.i_xt_lower == pytest.approx(2.83, abs=0.03)
+    assert np.log2(1 + 10) == pytest.approx(3.46, abs=0.005)
+    assert found.i_xt == pytest.approx(4.75, abs=0.03)
+
+
+@pytest.mark.parametrize("estimator", ALL, ids=repr)
+def test_lower_bounds_are_lower(estimator: Estimator) -> None:
+    for seed in range(5):
+        found = estimator.estimate(np.random.default_rng(seed).standard_cauchy((300, 2)))
+        if found.i_xt_lower is not None:
+            assert 0 <= found.i_xt_lower <= found.i_xt
+
+
+@pytest.mark.parametrize("rule", ["deviation", "rms"])
+@pytest.mark.parametrize("scale", [1e-300, 1e-200, 1e200, 1e300])
+def test_scale_free_at_any_scale(rule: str, scale: float) -> None:
+    t = np.random.default_rng(2).normal(0, 1, (200, 2))
+    estimator = AdaptiveKDE(0.1, rule=rule)  # type: ignore[arg-type]
+    assert estimator.estimate(t * scale).i_xt == pytest.approx(estimator.estimate(t).i_xt, abs=1e-5)
+
+
 @pytest.mark.parametrize("rule", ["deviation", "rms"])
 def test_scale_free_densities(rule: str) -> None:
     rng = np.random.default_rng(2)
@@ -152,6 +239,11 @@ def test_repeated_inputs_are_one_input() -> None:
     t = np.arange(16.0)[:, None]
     assert EBAB(bins=16).estimate(t).i_xt == 4
     assert EBAB(bins=16).estimate(t, inputs=inputs).i_xt == 3
+    for found in (FixedKDE(1e-6).estimate(t), FixedKDE(1e-6).estimate(t, inputs=np.arange(16))):
+        assert found.i_xt == pytest.approx(4, abs=1e-6)
+    noisy = FixedKDE(1e-6).estimate(t, np.arange(16) % 2, inputs=inputs)
+    assert (noisy.i_xt, noisy.i_xt_lower, noisy.i_ty) == pytest.approx((3, 3, 1), abs=1e-6)
+    assert noisy.saturated
 
 
 def test_estimates_from_torch() -> None:
@@ -161,7 +253,35 @@ def test_estimates_from_torch() -> None:
     for estimator in ALL:
         ours = estimator.estimate(t, y)
         assert estimator.estimate(torch.from_numpy(t).requires_grad_(), torch.from_numpy(y)) == ours
-    assert EBAB().estimate(torch.tensor([[1.0], [2.0]], dtype=torch.bfloat16)).i_xt == 1
+    for kind in (torch.bfloat16, torch.float16, torch.float8_e4m3fn):
+        assert EBAB().estimate(torch.tensor([[1.0], [2.0]]).to(kind)).i_xt == 1
+
+
+def test_estimates_from_small_floats_of_numpy() -> None:
+    ml_dtypes = pytest.importorskip("ml_dtypes")
+    assert EBAB().estimate(np.array([[1.0], [2.0]], ml_dtypes.bfloat16)).i_xt == 1
+
+
+@pytest.mark.parametrize("estimator", ALL, ids=repr)
+def test_labels_of_any_kind(estimator: Estimator) -> None:
+    t = np.random.default_rng(6).normal(size=(60, 2))
+    y = np.arange(60) % 3
+    expected = estimator.estimate(t, y).i_ty
+    for labels in (
+        y.tolist(),
+        y / 2,
+        y.astype(str),
+        [f"class {k}" for k in y],
+        np.eye(3)[y],
+        y[:, None] > [0, 1],
+    ):
+        assert estimator.estimate(t, labels).i_ty == pytest.approx(expected, abs=1e-9)
+
+
+def test_negative_zero_is_zero() -> None:
+    """Inputs are told apart as rows; the two zeros are one number."""
+    inputs = np.array([[0.0, 1.0], [-0.0, 1.0]])
+    assert EBAB(bins=2).estimate(np.array([[1.0], [2.0]]), inputs=inputs).i_xt == 0
 
 
 @pytest.mark.parametrize(
@@ -171,6 +291,7 @@ def test_estimates_from_torch() -> None:
         ((np.array([[np.nan], [1.0], [np.inf]]),), "2 NaN or infinite"),
         ((np.zeros((4, 1)), np.zeros(3)), "one entry per sample"),
         ((np.float64(3),), "at least one sample"),
+        ((np.zeros((2, 1)), [0.0, np.nan]), "labels hold 1 NaN"),
     ],
 )
 def test_bad_arguments(arguments: tuple[object, ...], cause: str) -> None:
@@ -182,10 +303,11 @@ def test_bad_options() -> None:
     for make in (
         lambda: EBAB(bins=0), lambda: Binning(bins=0), lambda: Binning(width=0), lambda: Binning(low=1, high=1),
         lambda: FixedKDE(0), lambda: AdaptiveKDE(-1), lambda: AdaptiveKDE(rule="median"),  # type: ignore[arg-type]
+        lambda: EBAB(low=np.nan), lambda: EBAB(low=-np.inf), lambda: Binning(low=-np.inf),
     ):  # fmt: skip
         with pytest.raises(ValueError, match="must be"):
             make()
     with pytest.raises(TypeError, match="real numbers"):
         EBAB().estimate(np.array([["a"]]))
-    with pytest.raises(ValueError, match="as large as the noise"):
-        FixedKDE(1e-12).estimate(np.array([[1e12], [0.0]]))
+    with pytest.raises(ValueError, match="too large for noise"):
+        FixedKDE(1e-300).estimate(np.array([[1e200], [0.0]]))

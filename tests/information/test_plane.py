@@ -76,6 +76,43 @@ def test_a_module_that_runs_twice_has_two_entries() -> None:
     assert [row["layer"] for row in plane.history] == ["act", "act#2", ""]
 
 
+def test_a_later_layer_may_work_in_place() -> None:
+    model = torch.nn.Sequential(torch.nn.Linear(4, 1), torch.nn.ReLU(inplace=True))
+    with torch.no_grad():
+        model[0].weight[:], model[0].bias[:] = torch.tensor([1.0, 2.0, 4.0, 8.0]), -7.5
+    plane = InformationPlane(model, INPUTS, layers=["0", "1"], estimators={"ebab": EBAB(bins=16)})
+    plane.record(0)
+    assert plane.history[0]["i_xt"] == 4  # 16 values before
+    assert plane.history[1]["i_xt"] < 4  # half of them 0 after
+
+
+def test_outputs_of_any_shape() -> None:
+    class Squeezed(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x[:, 0]
+
+    plane = InformationPlane(Squeezed(), INPUTS, LABELS, estimators={"ebab": EBAB()})
+    plane.record(0)
+    assert plane.history[0]["i_xt"] == 1
+
+    class Summed(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x.sum()
+
+    class Transposed(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x.T
+
+    for module in (Summed(), Transposed()):
+        with pytest.raises(ValueError, match="not one row for each of 16 samples"):
+            InformationPlane(module, INPUTS).record(0)
+
+
+def test_no_estimators() -> None:
+    with pytest.raises(ValueError, match="at least one"):
+        InformationPlane(make(), INPUTS, estimators={})
+
+
 def test_unknown_layer() -> None:
     with pytest.raises(ValueError, match="no module 'fc9'"):
         InformationPlane(make(), INPUTS, layers=["fc9"])

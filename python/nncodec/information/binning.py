@@ -53,9 +53,9 @@ class Binning(_Binned):
     width: float | None = None
 
     def __post_init__(self) -> None:
-        if self.bins < 1 or not self.low < self.high:
+        if self.bins < 1 or not -np.inf < self.low < self.high < np.inf:
             raise ValueError(
-                f"bins must be positive and low < high, got {self.bins}, {self.low}, {self.high}"
+                f"bins must be positive and low < high finite, got {self.bins}, {self.low}, {self.high}"
             )
         if self.width is not None and not 0 < self.width < np.inf:
             raise ValueError(f"width must be positive, got {self.width}")
@@ -97,6 +97,8 @@ class EBAB(_Binned):
     def __post_init__(self) -> None:
         if self.bins < 1:
             raise ValueError(f"bins must be positive, got {self.bins}")
+        if self.low is not None and not np.isfinite(self.low):
+            raise ValueError(f"low must be finite, got {self.low}")
 
     def borders(self, t: NDArray[np.float64]) -> NDArray[np.float64]:
         """Lower borders of the bins; the first is ``low``."""

@@ -6,11 +6,13 @@ Tracey ("Estimating Mixture Entropy with Pairwise Distances", Entropy 2017) give
     I(X;T~) <= -1/n sum_i ln 1/n sum_j exp(-D_ij / (2 sigma^2))
     I(X;T~) >= -1/n sum_i ln 1/n sum_j exp(-D_ij / (8 sigma^2))
 
-The dimension's terms of entropy and of noise cancel. I(T;Y) is the same less its mean over the samples of each label.
+The dimension's terms of entropy and of noise cancel. I(T;Y) is the same less its mean over the samples of each label,
+and I(X;T) less that over the samples of each input, where inputs repeat.
 """
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from dataclasses import dataclass
 from typing import Literal
@@ -23,38 +25,77 @@ from nncodec.information.estimate import Estimator, Information, is_saturated
 
 __all__ = ["AdaptiveKDE", "FixedKDE"]
 
-_LARGEST = 1e15  # of a coordinate in the engine, in units of sqrt(2) sigma
+# Samples further apart than this count nothing (the engine's kKernelCutoff is 160, a squared distance).
+_FAR = 13.0
+_PRECISE = 2.0**14  # binary32 has steps of 1e-3 from here on
+_LEAST = float(np.finfo(np.float64).tiny)  # a deviation below would lose digits
+_Sums = NDArray[np.float64]
 
 
 class _Density(Estimator):
     @abstractmethod
+    def noise_deviation(self, t: NDArray[np.float64]) -> float:
+        """sigma for activations t, (n, d)."""
+
     def noise_variance(self, t: NDArray[np.float64]) -> float:
         """sigma^2 for activations t, (n, d)."""
+        return self.noise_deviation(t) ** 2
 
     def _estimate(
         self, t: NDArray[np.float64], y: NDArray[np.intp] | None, x: NDArray[np.intp] | None
     ) -> Information:
         n = len(t)
-        classes = np.zeros(n, np.intp) if y is None else y
-        order = np.argsort(classes, kind="stable")
-        counts = np.bincount(classes)
-        if t.shape[1] == 0:
-            return Information(0.0, None if y is None else 0.0, False, 0.0, None if y is None else 0.0)
-        # Centred, so that binary32 need not hold what all samples share; distances do not change.
-        scaled = (t[order] - t.mean(axis=0)) / np.sqrt(2 * self.noise_variance(t))
-        if np.abs(scaled).max() > _LARGEST:
-            raise ValueError(f"activations are more than {_LARGEST:g} times as large as the noise")
-        sums = np.empty((n, 4))
-        kernel_sums(scaled.astype(np.float32), t.shape[1], np.cumsum(counts).astype(np.uint32), sums)
-        logs = np.log2(sums)
-        of_class = np.log2(counts[classes[order]])
-        upper, lower = (float(np.log2(n) - logs[:, k].mean()) for k in (0, 2))
+        points = _in_units_of_noise(t, self.noise_deviation(t))
+        logs, by_label = _log_densities(points, np.zeros(n, np.intp) if y is None else y)
+        given_input = np.zeros(2)
+        if x is not None and int(x.max()) + 1 < n:
+            given_input = -_log_densities(points, x)[1]
+        upper, lower = (max(0.0, float(bits)) for bits in -logs - given_input)
         if y is None:
             return Information(upper, None, is_saturated(upper, n, x), lower, None)
-        upper_y, lower_y = (
-            float(np.log2(n) - logs[:, k].mean() - (of_class - logs[:, k + 1]).mean()) for k in (0, 2)
-        )
+        upper_y, lower_y = (float(bits) for bits in by_label - logs)
         return Information(upper, upper_y, is_saturated(upper, n, x), lower, lower_y)
+
+
+def _log_densities(points: NDArray[np.float32], ids: NDArray[np.intp]) -> tuple[_Sums, _Sums]:
+    """Mean log2 of the mean kernel, narrow and wide, over all samples and over those of a sample's own id."""
+    n, d = points.shape
+    if d == 0:
+        return np.zeros(2), np.zeros(2)
+    order = np.argsort(ids, kind="stable")
+    counts = np.bincount(ids)
+    sums = np.empty((n, 4))
+    kernel_sums(points[order], d, np.cumsum(counts).astype(np.uint32), sums)
+    logs = np.log2(sums)
+    own = logs[:, [1, 3]] - np.log2(counts[ids[order]])[:, None]
+    return (logs[:, [0, 2]] - np.log2(n)).mean(axis=0), own.mean(axis=0)
+
+
+def _in_units_of_noise(t: NDArray[np.float64], sigma: float) -> NDArray[np.float32]:
+    """t / (sqrt(2) sigma) in binary32, moved so that all distances that count are kept."""
+    if t.shape[1] == 0:
+        return t.astype(np.float32)
+    # Centred, so that binary32 need not hold what all samples share; halves, whose difference cannot overflow.
+    half: NDArray[np.float64] = t / 2
+    with np.errstate(over="ignore"):
+        scaled: NDArray[np.float64] = (half - half.mean(axis=0)) / (sigma / np.sqrt(2))
+    if not np.isfinite(scaled).all():
+        raise ValueError(f"activations are too large for noise of deviation {sigma:g}")
+    if np.abs(scaled).max() > _PRECISE:
+        scaled = _gaps_closed(scaled)
+    return scaled.astype(np.float32)
+
+
+def _gaps_closed(points: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Move groups of samples that lie far apart in a dimension closer, as far as they still do not see each other."""
+    order = np.argsort(points, axis=0)
+    ordered = np.take_along_axis(points, order, axis=0)
+    steps = np.minimum(np.diff(ordered, axis=0), _FAR)
+    placed = np.zeros_like(ordered)
+    np.cumsum(steps, axis=0, out=placed[1:])
+    closed = np.empty_like(placed)
+    np.put_along_axis(closed, order, placed - placed[len(placed) // 2], axis=0)
+    return closed
 
 
 @dataclass(frozen=True)
@@ -73,9 +114,9 @@ class FixedKDE(_Density):
         if not 0 < self.variance < np.inf:
             raise ValueError(f"variance must be positive, got {self.variance}")
 
-    def noise_variance(self, t: NDArray[np.float64]) -> float:
+    def noise_deviation(self, t: NDArray[np.float64]) -> float:
         """The same for all."""
-        return self.variance
+        return math.sqrt(self.variance)
 
 
 @dataclass(frozen=True)
@@ -100,8 +141,12 @@ class AdaptiveKDE(_Density):
         if not 0 < self.scale < np.inf:
             raise ValueError(f"scale must be positive, got {self.scale}")
 
-    def noise_variance(self, t: NDArray[np.float64]) -> float:
-        """sigma^2; 1 for a layer that is 0 throughout, where any noise gives no information."""
-        activity = float(np.sqrt((t * t).mean()) if self.rule == "rms" else np.abs(t).max())
-        variance = self.scale * activity if self.rule == "variance" else (self.scale * activity) ** 2
-        return variance if variance > 0 else 1.0
+    def noise_deviation(self, t: NDArray[np.float64]) -> float:
+        """sigma; 1 for a layer that is 0 throughout, where any noise gives no information."""
+        activity = float(np.abs(t).max(initial=0.0))
+        if activity == 0:
+            return 1.0
+        if self.rule == "rms":
+            activity *= math.sqrt(float(np.square(t / activity).mean()))
+        deviation = math.sqrt(self.scale * activity) if self.rule == "variance" else self.scale * activity
+        return max(deviation, _LEAST)

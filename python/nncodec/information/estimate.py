@@ -48,9 +48,11 @@ class Estimator(ABC):
         activations : numpy.ndarray or torch.Tensor
             T, one row per sample; (n, ...), finite, any real dtype. Dimensions after the first are flattened.
         labels : numpy.ndarray or torch.Tensor, optional
-            Y, (n,), integers or strings.
+            Y, (n,), anything that sorts (integers, strings, floats, lists of them), or a row per sample (n, ...).
         inputs : numpy.ndarray or torch.Tensor, optional
-            What tells inputs apart: an id (n,) or the inputs themselves (n, ...). Default: all inputs differ.
+            What tells inputs apart: an id (n,) or the inputs themselves (n, ...). Default: all inputs differ. Needed
+            where an input occurs several times and the layer is noisy: what differs between its samples tells nothing
+            of it.
 
         Returns
         -------
@@ -60,7 +62,7 @@ class Estimator(ABC):
         Raises
         ------
         ValueError
-            If an argument has another number of samples, none, or NaN or infinite activations.
+            If an argument has another number of samples, none, or NaN; for infinite activations.
         """
         t = _as_rows(activations, "activations")
         if not np.isfinite(t).all():
@@ -80,7 +82,7 @@ class Estimator(ABC):
 def _as_array(values: Any) -> NDArray[Any]:
     if hasattr(values, "detach"):
         values = values.detach().cpu()
-        if str(values.dtype) in ("torch.bfloat16", "torch.float16"):
+        if values.is_floating_point() and values.element_size() < 4:  # bfloat16 and float8 are not numpy's
             values = values.float()
         values = values.numpy()
     return np.asarray(values)
@@ -90,6 +92,8 @@ def _as_rows(values: Any, name: str) -> NDArray[np.float64]:
     array = _as_array(values)
     if array.ndim == 0 or len(array) == 0:
         raise ValueError(f"{name} must hold at least one sample, got shape {array.shape}")
+    if "float" in array.dtype.name and array.dtype.kind != "f":  # the types of ml_dtypes
+        array = array.astype(np.float32)
     if array.dtype.kind not in "fiub":
         raise TypeError(f"{name} must be real numbers, got {array.dtype}")
     return np.ascontiguousarray(array.reshape(len(array), -1), np.float64)
@@ -99,6 +103,10 @@ def _as_ids(values: Any, name: str, n: int) -> NDArray[np.intp]:
     array = _as_array(values)
     if array.ndim == 0 or len(array) != n:
         raise ValueError(f"{name} must have one entry per sample ({n}), got shape {array.shape}")
+    if array.dtype.kind in "fc":
+        if np.isnan(array).any():
+            raise ValueError(f"{name} hold {int(np.isnan(array).sum())} NaN")
+        array = array + 0.0  # -0.0 is 0.0, also byte by byte
     if array.ndim == 1:
         return np.unique(array, return_inverse=True)[1].reshape(n)
     return row_ids(np.ascontiguousarray(array.reshape(n, -1)))

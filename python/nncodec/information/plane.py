@@ -35,7 +35,7 @@ class InformationPlane:
     estimators : mapping of str to Estimator, optional
         Default: EBAB and AdaptiveKDE with their defaults.
     batch_size : int
-        Samples per forward pass.
+        Samples per forward pass. Each layer must give one row per sample.
 
     Attributes
     ----------
@@ -67,6 +67,8 @@ class InformationPlane:
         modules = dict(model.named_modules())
         if layers is None:
             layers = [name for name, module in modules.items() if _is_activation(module)] + [""]
+        if estimators is not None and not estimators:
+            raise ValueError("estimators must name at least one")
         unknown = [name for name in layers if name not in modules]
         if unknown:
             raise ValueError(f"layers: the model has no module {unknown[0]!r}")
@@ -104,6 +106,7 @@ class InformationPlane:
 
         taken: dict[str, list[Any]] = {}
         calls: dict[str, int] = {}
+        rows = 0
 
         def hook_for(name: str) -> Any:
             def hook(module: Any, arguments: Any, output: Any) -> None:
@@ -111,7 +114,11 @@ class InformationPlane:
                     raise TypeError(f"layer {name!r} gives {type(output).__name__}, not a tensor")
                 calls[name] = calls.get(name, 0) + 1
                 key = name if calls[name] == 1 else f"{name}#{calls[name]}"
-                taken.setdefault(key, []).append(output.detach().flatten(1).cpu())
+                if output.ndim == 0 or len(output) != rows:
+                    shape = tuple(output.shape)
+                    raise ValueError(f"layer {name!r} gives {shape}, not one row for each of {rows} samples")
+                # A copy: a later layer may work in place.
+                taken.setdefault(key, []).append(output.detach().reshape(rows, -1).to("cpu", copy=True))
 
             return hook
 
@@ -122,7 +129,9 @@ class InformationPlane:
             with torch.no_grad():
                 for at in range(0, len(self._inputs), self._batch_size):
                     calls.clear()
-                    self._model(self._inputs[at : at + self._batch_size])
+                    batch = self._inputs[at : at + self._batch_size]
+                    rows = len(batch)
+                    self._model(batch)
         finally:
             for handle in handles:
                 handle.remove()
