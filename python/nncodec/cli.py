@@ -7,6 +7,7 @@ shells have it. Messages go to standard error, results to standard output.
 from __future__ import annotations
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -388,7 +389,7 @@ def report(
 
     The page is one HTML file that needs no network; without -o it is IN's name with the ending .html.
     """
-    from nncodec.report import gather, page
+    from nncodec.report import gather, image_paths, page
     from nncodec.report import images as write_images
 
     if images is not None and find_spec("matplotlib") is None:
@@ -396,8 +397,12 @@ def report(
     target = output or (STREAM if source == STREAM else str(Path(source).with_suffix(".html")))
     if target != STREAM:
         refuse_overwriting(target, force, source)
+        if against is not None and os.path.exists(target) and os.path.samefile(target, against):
+            raise click.UsageError(f"{target} is the original")
+    for picture in [] if images is None else image_paths(images):
+        refuse_overwriting(str(picture), force, source)
+    original = None if against is None else _original(against, threads)
     with _reading(source) as path, nncodec.open(path, framework="np") as file:
-        original = None if against is None else files.flat(_read_any(Path(against), against, threads))
         names = Path(shown(source)).name, Path(against).name if against else ""
         with progress_bar(quiet, "comparing" if against else "reading", unit="tensors") as progress:
             try:
@@ -414,11 +419,20 @@ def report(
         "output": target,
         "against": against,
         "tensors": len(found.tensors),
-        "rel_mse": found.rel_mse,
+        "rel_mse": found.rel_mse if found.rel_mse is not None and math.isfinite(found.rel_mse) else None,
         "images": [str(picture) for picture in pictures],
     }
     text = f"{shown(source)}: {len(found.tensors)} tensors to {shown_output(target)}"
     _say(result, text + (f" and {len(pictures)} pictures" if pictures else ""), as_json, quiet, target)
+
+
+def _original(against: str, threads: int | None) -> dict[str, Any]:
+    """The tensors that a file is compared with, by the names that they have in a .nncz file."""
+    with _reading(against) as path:
+        try:
+            return files.flat(_read_any(path, against, threads))
+        except TypeError as error:  # no checkpoint: a number, an object
+            raise _Failure(f"{against}: {error}") from error
 
 
 # --- demo, bench

@@ -189,6 +189,7 @@ def _read_torch(path: Path) -> Checkpoint:
     except ModuleNotFoundError as error:
         raise _need("torch", path) from error
     from pickle import UnpicklingError
+    from struct import error as StructError
 
     try:
         tensors = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
@@ -197,7 +198,7 @@ def _read_torch(path: Path) -> Checkpoint:
         raise FileError(
             f"{path}: holds more than tensors and plain values, and nothing is unpickled: {reason}"
         ) from error
-    except (RuntimeError, EOFError, ValueError) as error:
+    except (RuntimeError, EOFError, ValueError, LookupError, AttributeError, StructError) as error:
         raise FileError(f"{path}: not a torch checkpoint: {error}") from error
     return Checkpoint(tensors)
 

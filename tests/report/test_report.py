@@ -130,6 +130,70 @@ def test_values_that_are_not_finite() -> None:
     document_of(page(report))
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(
+    "values",
+    [
+        [1.7e308, -1.7e308],
+        [0.0, 5e-324],
+        [1e200, 2e200],
+        [1e30, 1e30],
+        [0.0, 0.0],
+        [np.nan, np.inf],
+        [-1e-310, 1.0],
+    ],
+)
+def test_values_at_the_ends_of_double_precision(values: list[float]) -> None:
+    report = report_of({"w": np.array([values])}, "lossless", curve=False)
+    tensor = report.tensors[0]
+    assert tensor.rel_mse == 0
+    assert report.rel_mse in (0, None)  # None: nothing of a norm to compare with
+    assert sum(tensor.decoded) in (0, np.isfinite(values).sum())
+    assert tensor.decoded == tensor.original
+    document_of(page(report))
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_original_that_is_not_finite_where_the_file_is(value: float, tmp_path: Path) -> None:
+    original = {"w": np.ones((2, 3), np.float32), "v": np.ones((2, 2), np.float32)}
+    blob = nncodec.encode(original)
+    original["w"] = original["w"].copy()
+    original["w"][0, 0] = value
+    with opened(blob) as file:
+        report = gather(file, "a", original, "b", curve=False)
+    assert [(t.rel_mse, t.largest_error) for t in report.tensors] == [(np.inf, np.inf), (0, 0)]
+    assert report.rel_mse == np.inf
+    assert document_of(page(report))["tensors"][0]["rel_mse"] is None
+    pytest.importorskip("matplotlib")
+    assert [path.stem for path in images(report, tmp_path)] == ["bytes", "histograms"]
+
+
+def test_original_of_other_types() -> None:
+    """Integers, records and numbers are there, but there is no error to tell."""
+    blob = nncodec.encode({"a": np.ones(3), "b": np.ones(3), "c": np.ones(())})
+    other = {"a": np.ones(3, int), "b": np.zeros(3, [("x", "f4"), ("y", "f4")]), "c": 1.0}
+    with opened(blob) as file:
+        report = gather(file, "a", other, "b")
+    assert [t.rel_mse for t in report.tensors] == [None] * 3
+    assert report.rel_mse is None
+    ml_dtypes = pytest.importorskip("ml_dtypes")
+    with opened(nncodec.encode({"i": np.ones((2, 2), np.int8)})) as file:
+        found = gather(file, "a", {"i": np.ones((2, 2), ml_dtypes.int4)}, "b")
+    assert found.tensors[0].rel_mse is None
+
+
+def test_curve_is_of_what_the_file_holds() -> None:
+    """A checkpoint may hold much else: an optimiser's state is not in the file, nor in its curve."""
+    blob = nncodec.encode(network(), "uniform", rel_mse=1e-2)
+    more = network() | {
+        "optimiser.state": np.random.default_rng(0).normal(size=(300, 300)).astype(np.float32)
+    }
+    with opened(blob) as file:
+        found = gather(file, "a", more, "b")
+        assert found.curves == gather(file, "a", network(), "b").curves
+
+
 def test_torch_types() -> None:
     torch = pytest.importorskip("torch")
     original = {
@@ -183,6 +247,27 @@ def test_images(tmp_path: Path) -> None:
     assert all(path.read_text().lstrip().startswith("<?xml") for path in written)
     fewer = images(report_of(network(), "lossless", against=False), tmp_path, "svg")
     assert [path.name for path in fewer] == ["bytes.svg", "histograms.svg"]
+
+
+@pytest.mark.filterwarnings("error")
+def test_images_of_hostile_names(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    names = [
+        "$",
+        "a$b$c_{",
+        r"x$\frac{",
+        "l\n" * 30,
+        "n" * 5000,
+        "n" * 4999,
+        "\0\a\u202e\ud7ff",
+        "__proto__",
+        "",
+        "größe",
+    ]
+    original = {name: np.random.default_rng(0).normal(size=(8, 8)).astype(np.float32) for name in names}
+    written = images(report_of(original, rel_mse=1e-2, curve=False), tmp_path, "svg")
+    assert [path.name for path in written] == ["bytes.svg", "histograms.svg", "errors.svg"]
+    assert "größe" in (tmp_path / "bytes.svg").read_text()
 
 
 def test_empty_file() -> None:

@@ -5,7 +5,7 @@ that needs no network, :func:`images` pictures for papers.
 """
 
 from nncodec.report.gather import Report, TensorReport, gather
-from nncodec.report.images import images
+from nncodec.report.images import image_paths, images
 from nncodec.report.page import page
 
-__all__ = ["Report", "TensorReport", "gather", "images", "page"]
+__all__ = ["Report", "TensorReport", "gather", "image_paths", "images", "page"]

@@ -38,7 +38,8 @@ class TensorReport:
     elements : int
         Number of elements.
     rel_mse : float or None
-        Squared error over squared norm of the original; None without an original, or for integers.
+        Squared error over squared norm of the original; None without an original, or for integers. Infinite where a
+        value that is not finite is not the original's; None, too, where squares leave double precision.
     largest_error : float or None
         The greatest absolute error.
     low, high : float
@@ -146,12 +147,16 @@ def gather(
             progress(len(found), len(stored))
     tensors = [found[i.name] if i.name in found else TensorReport(i, _elements(i)) for i in infos]
     compared = original is not None and power > 0
-    rel_mse = error / power if compared else None
+    rel_mse = _relative(error, power) if compared else None
     weights = sum(_elements(info) for info in stored)
     drawn = []
     if compared and curve:
         assert original is not None
-        drawn = curves(original, weights, _lossy(stored), rel_mse or 0.0, threads)
+        same = {
+            i.name: original[i.name] for i in infos if i.name in original
+        }  # an original may hold much else
+        compared_weights = sum(_elements(i) for i in stored if i.name in original)
+        drawn = curves(same, compared_weights, _lossy(stored), rel_mse or 0.0, threads)
     return Report(
         name=name,
         against=against,
@@ -199,7 +204,7 @@ def _tensor(
     after = _numbers(decoded)
     before = None
     if original is not None:
-        shape = tuple(original.shape)
+        shape = tuple(getattr(original, "shape", ()))
         if shape != info.shape:
             raise ValueError(
                 f"tensor {info.name!r} has shape {info.shape} in the file and {shape} in the original"
@@ -217,15 +222,25 @@ def _tensor(
     for at in range(0, after.size, _AT_ONCE):
         a, b = (side[at : at + _AT_ONCE].astype(np.float64) for side in (after, before))
         same = (a == b) | (np.isnan(a) & np.isnan(b))
-        difference = np.where(same, 0.0, a - np.where(same, 0.0, b))
-        difference[same] = 0.0
-        squared += float((difference * difference).sum())
-        finite = b[np.isfinite(b)]
-        norm += float((finite * finite).sum())
+        with np.errstate(over="ignore", invalid="ignore"):  # infinite is what such an error is
+            difference = np.where(same, 0.0, a - b)
+            difference[np.isnan(difference)] = math.inf
+            squared += float((difference * difference).sum())
+            finite = b[np.isfinite(b)]
+            norm += float((finite * finite).sum())
         largest = max(largest, float(np.abs(difference).max()))
-    rel_mse = squared / norm if norm > 0 else (0.0 if squared == 0 else math.inf)
+    rel_mse = _relative(squared, norm)
     report = TensorReport(info, elements, rel_mse, largest, low, high, counts[0], counts[1])
     return report, squared, norm
+
+
+def _relative(squared: float, norm: float) -> float | None:
+    """Squared error over squared norm; None where the norm leaves double precision."""
+    if squared == 0:
+        return 0.0
+    if norm == 0:
+        return math.inf
+    return squared / norm if math.isfinite(norm) else None
 
 
 def _numbers(tensor: Any) -> NDArray[Any] | None:
@@ -246,35 +261,51 @@ def _numbers(tensor: Any) -> NDArray[Any] | None:
         return array.view(array.real.dtype)
     if array.dtype.kind == "f" and array.dtype.itemsize >= 4:
         return array
-    # float16, and the types of ml_dtypes, which have no kind of their own
-    return array.astype(np.float32) if array.dtype.kind in "fV" or "float" in array.dtype.name else None
+    # float16, and the types of ml_dtypes, which have no kind of their own (records and int4 share theirs)
+    return array.astype(np.float32) if "float" in array.dtype.name else None
 
 
 def _range(sides: Sequence[NDArray[Any]]) -> tuple[float, float]:
     """Of finite values, to six deviations: one far outlier would leave all others in one bin."""
     low, high = math.inf, -math.inf
     for side in sides:
-        finite = side[np.isfinite(side)].astype(np.float64)
-        if finite.size == 0:
+        least, most, count, power = math.inf, -math.inf, 0, 0.0
+        for piece in _finite_pieces(side):
+            least, most = min(least, float(piece.min())), max(most, float(piece.max()))
+            count += piece.size
+            with np.errstate(over="ignore"):  # no outliers are cut off then
+                power += float((piece * piece).sum())
+        if count == 0:
             continue
-        reach = 6 * math.sqrt(float((finite * finite).mean())) or 1.0
-        middle = float(np.median(finite[:_AT_ONCE]))
-        low = min(low, max(float(finite.min()), middle - reach))
-        high = max(high, min(float(finite.max()), middle + reach))
+        reach = 6 * math.sqrt(power / count) or 1.0
+        middle = float(np.median(next(_finite_pieces(side))))
+        low = min(low, max(least, middle - reach))
+        high = max(high, min(most, middle + reach))
     if low > high:
         return 0.0, 0.0
-    return (low, high) if low < high else (low - 0.5, high + 0.5)
+    around = max(0.5, abs(low) / 2)
+    return (low, high) if low < high else (low - around, high + around)
+
+
+def _finite_pieces(side: NDArray[Any]) -> Iterator[NDArray[np.float64]]:
+    """The finite values, some at a time."""
+    for at in range(0, side.size, _AT_ONCE):
+        piece = side[at : at + _AT_ONCE].astype(np.float64)
+        piece = piece[np.isfinite(piece)]
+        if piece.size:
+            yield piece
 
 
 def _histogram(side: NDArray[Any], low: float, high: float) -> list[int]:
-    """Counts by bin; what lies outside counts in the first or last one, what is not finite nowhere."""
-    counts = np.zeros(BINS, np.int64)
-    if low >= high:
+    """Counts by bin; what lies outside counts in the first or last one, what is not finite nowhere.
+
+    Empty where the range cannot be cut into bins: nothing finite, wider or narrower than double precision divides.
+    """
+    if not (low < high and math.isfinite(high - low) and math.isfinite(BINS / (high - low))):
         return []
-    for at in range(0, side.size, _AT_ONCE):
-        piece = side[at : at + _AT_ONCE].astype(np.float64)
-        places = np.clip((piece[np.isfinite(piece)] - low) * (BINS / (high - low)), 0, BINS - 1).astype(
-            np.int64
-        )
+    counts = np.zeros(BINS, np.int64)
+    for piece in _finite_pieces(side):
+        with np.errstate(over="ignore"):  # an outlier goes to the last bin all the same
+            places = np.clip((piece - low) * (BINS / (high - low)), 0, BINS - 1).astype(np.int64)
         counts += np.bincount(places, minlength=BINS)
     return [int(c) for c in counts]

@@ -10,10 +10,18 @@ import numpy as np
 
 from nncodec.report.gather import BINS, Report, TensorReport
 
-__all__ = ["images"]
+__all__ = ["image_paths", "images"]
+
+_NAMES = ("bytes", "histograms", "errors", "curve")
+_LONGEST_NAME = 40  # characters of a tensor's name: a longer one leaves no room for its axes
 
 _MOST_BARS = 60
 _MOST_HISTOGRAMS = 12
+
+
+def image_paths(folder: Path, suffix: str = "png") -> list[Path]:
+    """Every file that :func:`images` may write."""
+    return [folder / f"{name}.{suffix}" for name in _NAMES]
 
 
 def images(report: Report, folder: Path, suffix: str = "png") -> list[Path]:
@@ -36,17 +44,24 @@ def images(report: Report, folder: Path, suffix: str = "png") -> list[Path]:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    drawn = {"bytes": _bytes, "histograms": _histograms, "errors": _errors, "curve": _curve}
+    drawings = (_bytes, _histograms, _errors, _curve)
     folder.mkdir(parents=True, exist_ok=True)
     written = []
-    for name, draw in drawn.items():
+    for path, draw in zip(image_paths(folder, suffix), drawings, strict=True):
         figure = Figure(figsize=(6.4, 4.0), layout="constrained")
         FigureCanvasAgg(figure)
         if draw(report, figure):
-            path = folder / f"{name}.{suffix}"
             figure.savefig(path, dpi=150)
             written.append(path)
     return written
+
+
+def _label(name: str) -> str:
+    """A name as matplotlib may draw it: no formulas between $, no letters that its font lacks, not too long."""
+    text = "".join(c if c.isprintable() and c < "\u0500" else "\N{WHITE SQUARE}" for c in name)
+    if len(text) > _LONGEST_NAME:
+        text = f"{text[: _LONGEST_NAME // 2 - 1]}…{text[-_LONGEST_NAME // 2 :]}"
+    return text.replace("$", r"\$")
 
 
 def _bytes(report: Report, figure: Any) -> bool:
@@ -55,7 +70,8 @@ def _bytes(report: Report, figure: Any) -> bool:
     if not largest:
         return False
     axes = figure.add_subplot()
-    axes.barh([t.info.name for t in largest][::-1], [t.info.stored_bytes / 1000 for t in largest][::-1])
+    axes.barh(range(len(largest)), [t.info.stored_bytes / 1000 for t in largest][::-1])
+    axes.set_yticks(range(len(largest)), [_label(t.info.name) for t in largest][::-1])
     axes.set_xlabel("kB in the file")
     axes.tick_params(axis="y", labelsize=6)
     return True
@@ -76,7 +92,7 @@ def _histograms(report: Report, figure: Any) -> bool:
         axes.stairs(tensor.decoded, borders, fill=True, alpha=0.5, label="decoded")
         if tensor.original:
             axes.stairs(tensor.original, borders, color="C1", linewidth=0.8, label="original")
-        axes.set_title(tensor.info.name, fontsize=5)
+        axes.set_title(_label(tensor.info.name), fontsize=5)
         axes.tick_params(labelsize=5)
         axes.set_yticks([])
     grid.flat[0].legend(fontsize=5, frameon=False)
@@ -85,7 +101,7 @@ def _histograms(report: Report, figure: Any) -> bool:
 
 def _errors(report: Report, figure: Any) -> bool:
     """Relative squared error by tensor, in the order of the file."""
-    compared: list[TensorReport] = [t for t in report.tensors if t.rel_mse]
+    compared: list[TensorReport] = [t for t in report.tensors if t.rel_mse and math.isfinite(t.rel_mse)]
     if not compared:
         return False
     axes = figure.add_subplot()
@@ -93,7 +109,9 @@ def _errors(report: Report, figure: Any) -> bool:
     axes.set_yscale("log")
     axes.set_ylabel("relative squared error")
     if len(compared) <= _MOST_BARS:
-        axes.set_xticks(range(len(compared)), [t.info.name for t in compared], rotation=90, fontsize=5)
+        axes.set_xticks(
+            range(len(compared)), [_label(t.info.name) for t in compared], rotation=90, fontsize=5
+        )
     else:
         axes.set_xlabel("tensor")
     return True
@@ -107,9 +125,9 @@ def _curve(report: Report, figure: Any) -> bool:
     for curve in report.curves:
         bits, errors = zip(*curve.points, strict=True)
         axes.plot(bits, errors, marker="o", markersize=3, label=curve.codec)
-    if report.rel_mse:
+    if report.rel_mse and math.isfinite(report.rel_mse):
         bits_here = 8 * report.file_bytes / report.weights
-        axes.plot(bits_here, report.rel_mse, "ko", markersize=9, fillstyle="none", label=report.name)
+        axes.plot(bits_here, report.rel_mse, "ko", markersize=9, fillstyle="none", label=_label(report.name))
     axes.set_yscale("log")
     axes.set_xlabel("bits per weight")
     axes.set_ylabel("relative squared error")

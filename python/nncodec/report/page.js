@@ -22,7 +22,7 @@
     return `${unit ? n.toFixed(n < 9.995 ? 2 : 1) : Math.round(n)} ${units[unit]}`;
   };
   const count = (n) => n.toLocaleString("en");
-  const error = (e) => (e === undefined || e === null ? "" : e === 0 ? "0" : e.toExponential(1));
+  const error = (e) => (e === undefined ? "" : e === null ? "not finite" : e === 0 ? "0" : e.toExponential(1));
   const decibel = (e) => (e ? (-10 * Math.log10(e)).toFixed(1) : e === 0 ? "∞" : "");
   const bitsOf = (t) => (t.n ? (8 * t.bytes) / t.n : 0);
 
@@ -91,7 +91,10 @@
     return [...groups.values()];
   };
   const groups = modules();
-  const mostBits = Math.max(1e-9, ...data.tensors.filter((t) => t.n >= 1024).map(bitsOf));
+  // No Math.max(...list): an engine takes some ten thousand arguments, and a file may hold more tensors.
+  const most = (list) => list.reduce((a, b) => Math.max(a, b), -Infinity);
+  const least = (list) => list.reduce((a, b) => Math.min(a, b), Infinity);
+  const mostBits = Math.max(1e-9, most(data.tensors.filter((t) => t.n >= 1024).map(bitsOf)));
   const shade = (bits) => {
     const style = getComputedStyle(document.documentElement);
     const ends = ["--low", "--high"].map((name) => style.getPropertyValue(name).trim().split(/\s+/).map(Number));
@@ -158,8 +161,8 @@
     const here = data.rel_mse > 0 ? [(8 * data.bytes) / data.weights, data.rel_mse] : null;
     const points = data.curves.flatMap((curve) => curve.points).concat(here ? [here] : []);
     const bits = points.map((p) => p[0]), logs = points.map((p) => Math.log10(p[1]));
-    const x0 = Math.max(0, Math.floor(Math.min(...bits))), x1 = Math.ceil(Math.max(...bits) + 0.2);
-    const y0 = Math.min(...logs) - 0.2, y1 = Math.max(...logs) + 0.2;
+    const x0 = Math.max(0, Math.floor(least(bits))), x1 = Math.ceil(most(bits) + 0.2);
+    const y0 = least(logs) - 0.2, y1 = most(logs) + 0.2;
     const x = (b) => box.left + ((b - x0) / (x1 - x0)) * (box.right - box.left);
     const y = (l) => box.bottom - ((l - y0) / (y1 - y0)) * (box.bottom - box.top);
     decades(node, box, y0, y1, y);
@@ -189,7 +192,7 @@
     const node = at("errors"), box = frame(node, true);
     const logs = compared.map(({ t }) => (t.rel_mse > 0 ? Math.log10(t.rel_mse) : null));
     const real = logs.filter((l) => l !== null);
-    const y0 = real.length ? Math.floor(Math.min(...real)) - 0.5 : -1, y1 = real.length ? Math.max(...real) + 0.3 : 0;
+    const y0 = real.length ? Math.floor(least(real)) - 0.5 : -1, y1 = real.length ? most(real) + 0.3 : 0;
     const y = (l) => box.bottom - ((l - y0) / (y1 - y0)) * (box.bottom - box.top);
     decades(node, box, y0, y1, y);
     const width = (box.right - box.left) / compared.length;
@@ -238,7 +241,7 @@
       ["codec", tensor.alias ? `the same memory as ${tensor.alias}` : tensor.codec],
       ["type", `${tensor.type}, ${tensor.shape.join(" × ") || "scalar"}`],
       ["bytes", `${count(Math.round(tensor.bytes))} (${bitsOf(tensor).toFixed(3)} bits per weight)`],
-      ["relative squared error", tensor.rel_mse === undefined ? "" : `${error(tensor.rel_mse)} (${decibel(tensor.rel_mse)} dB)`],
+      ["relative squared error", tensor.rel_mse === undefined ? "" : tensor.rel_mse === null ? error(null) : `${error(tensor.rel_mse)} (${decibel(tensor.rel_mse)} dB)`],
       ["largest error", tensor.largest === undefined ? "" : error(tensor.largest)],
       ...Object.entries(tensor.options),
     ]);
@@ -256,8 +259,8 @@
     { key: "bits", title: "Bits/weight", value: bitsOf, show: (t) => bitsOf(t).toFixed(3) },
   ];
   if (compared) {
-    columns.push({ key: "error", title: "Rel. error", value: (t) => t.rel_mse ?? -1, show: (t) => error(t.rel_mse) });
-    columns.push({ key: "snr", title: "dB", value: (t) => -(t.rel_mse ?? Infinity), show: (t) => decibel(t.rel_mse) });
+    columns.push({ key: "error", title: "Rel. error", value: (t) => (t.rel_mse === null ? Infinity : t.rel_mse ?? -1), show: (t) => error(t.rel_mse) });
+    columns.push({ key: "snr", title: "dB", value: (t) => (t.rel_mse === null ? -Infinity : -(t.rel_mse ?? Infinity)), show: (t) => decibel(t.rel_mse) });
   }
   const state = new URLSearchParams(location.hash.slice(1));
   let sorted = columns.some((c) => c.key === state.get("sort")) ? state.get("sort") : "";
@@ -319,7 +322,8 @@
     const next = new URLSearchParams();
     if (sorted) { next.set("sort", sorted); next.set("order", falling ? "falling" : "rising"); }
     if (data.tensors[chosen]) next.set("tensor", data.tensors[chosen].name);
-    history.replaceState(null, "", `#${next}`);
+    // A page inside another one (a preview, a sandboxed frame) may not change its address.
+    try { history.replaceState(null, "", `#${next}`); } catch (refused) { console.debug(refused); }
   }
   function choose(index) {
     chosen = index;
