@@ -310,4 +310,6 @@ def test_bad_options() -> None:
     with pytest.raises(TypeError, match="real numbers"):
         EBAB().estimate(np.array([["a"]]))
     with pytest.raises(ValueError, match="too large for noise"):
+        FixedKDE().estimate(np.array([[1.7e308], [1.7e308], [-1.7e308]]))
+    with pytest.raises(ValueError, match="too large for noise"):
         FixedKDE(1e-300).estimate(np.array([[1e200], [0.0]]))

@@ -82,3 +82,20 @@ def test_looks_right(document: Path, tmp_path: Path, options: list[str], dark: b
     assert pixels.shape[1] == width
     assert (pixels[5, 5].mean() < 60) == dark
     assert len(np.unique(pixels.reshape(-1, 3), axis=0)) > 100  # more than an empty page
+
+
+def test_hostile_names_and_errors_that_are_not_finite(tmp_path: Path) -> None:
+    name = "</script><img src=x onerror=alert(1)>"
+    original = {name: np.ones((4, 4), np.float32), "__proto__": np.ones((4, 4), np.float32), "": np.arange(3)}
+    nncodec.save_file(original, tmp_path / "a.nncz")
+    original[name] = np.full((4, 4), np.nan, np.float32)
+    with nncodec.open(tmp_path / "a.nncz", framework="np") as file:
+        text = page(gather(file, "a.nncz", original, "b", curve=False))
+    (tmp_path / "a.html").write_text(text, encoding="utf-8")
+    dom = browse("--dump-dom", (tmp_path / "a.html").as_uri())
+    table = dom[dom.index("<tbody>") : dom.index("</tbody>")]
+    assert table.count("<tr") == 3
+    assert "<img" not in table
+    assert ">&lt;/script&gt;&lt;img src=x onerror=alert(1)&gt;</td>" in table
+    assert table.count(">not finite</td>") == 1
+    assert ">__proto__</td>" in table

@@ -77,7 +77,7 @@ def _in_units_of_noise(t: NDArray[np.float64], sigma: float) -> NDArray[np.float
         return t.astype(np.float32)
     # Centred, so that binary32 need not hold what all samples share; halves, whose difference cannot overflow.
     half: NDArray[np.float64] = t / 2
-    with np.errstate(over="ignore"):
+    with np.errstate(over="ignore", invalid="ignore"):  # refused below
         scaled: NDArray[np.float64] = (half - half.mean(axis=0)) / (sigma / np.sqrt(2))
     if not np.isfinite(scaled).all():
         raise ValueError(f"activations are too large for noise of deviation {sigma:g}")
@@ -90,7 +90,8 @@ def _gaps_closed(points: NDArray[np.float64]) -> NDArray[np.float64]:
     """Move groups of samples that lie far apart in a dimension closer, as far as they still do not see each other."""
     order = np.argsort(points, axis=0)
     ordered = np.take_along_axis(points, order, axis=0)
-    steps = np.minimum(np.diff(ordered, axis=0), _FAR)
+    with np.errstate(over="ignore"):
+        steps = np.minimum(np.diff(ordered, axis=0), _FAR)
     placed = np.zeros_like(ordered)
     np.cumsum(steps, axis=0, out=placed[1:])
     closed = np.empty_like(placed)
