@@ -149,10 +149,7 @@ def cifar(data: Path, device: str, train: int) -> Data:
     from bench.tasks.cifar import test_images, train_images
 
     def part(images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        x = images.to(device).float() / 255
-        mean = torch.tensor((0.485, 0.456, 0.406), device=device)[:, None, None]
-        deviation = torch.tensor((0.229, 0.224, 0.225), device=device)[:, None, None]
-        return (x - mean) / deviation, labels.to(device)
+        return images.to(device).float(), labels.to(device)  # the network normalises
 
     return Data(part(*train_images(data, train)), part(*test_images(data, None)), shift=4, mirror=True)
 
@@ -289,6 +286,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--distill", type=float, default=0.0, help="share of the float network's word in the loss"
     )
+    parser.add_argument("--test", type=int, help="test images; all of them, unless given")
     parser.add_argument("--epochs", type=int, help="instead of the recipe's, per round or in all")
     given = parser.parse_args(arguments)
     folder = data_dir(given.data)

@@ -44,4 +44,14 @@ def test_the_formats_that_are_final_have_golden_files():
 
 
 # Codec and payload version. Add a codec here with its golden files, when its payload will not change any more.
-FINAL = {"stored1", "lossless1", "lossless2", "uniform1", "universal1", "weightless1", "ternary1"}
+FINAL = {
+    "stored1",
+    "lossless1",
+    "lossless2",
+    "uniform1",
+    "universal1",
+    "codebook1",
+    "transform1",
+    "weightless1",
+    "ternary1",
+}

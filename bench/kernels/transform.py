@@ -8,7 +8,7 @@ import numpy as np
 
 from bench.kernels.kernel import Kernel
 from nncodec import _core
-from nncodec.reference import dct, klt
+from nncodec.reference import dct, hadamard, klt
 from nncodec.reference import float_planes as twin
 
 _FLOAT32 = 2
@@ -74,4 +74,11 @@ def kernels() -> Iterator[Kernel]:
         "cosine transform back, 3x3",
         lambda: _core.dct_inverse(blocks, 3, 3, coefficients), blocks.nbytes,
         lambda: dct.inverse([0.5] * 9, 3, 3), 36, per_isa=True,
+    )  # fmt: skip
+
+    runs = np.random.default_rng(6).standard_normal((1 << 15, 8)).astype(np.float32)
+    yield Kernel(
+        "hadamard transform, 8",
+        lambda: _core.hadamard(runs, 8), runs.nbytes,
+        lambda: hadamard.transform([0.5] * 8), 32,
     )  # fmt: skip

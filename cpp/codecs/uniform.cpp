@@ -178,7 +178,8 @@ UniformPlan::Candidate UniformPlan::choose_transform(Candidate plain, const Floa
 }
 
 void UniformPlan::set_chunk_elements(const ContextMap& map) noexcept {
-    const std::size_t row = transform_ ? transform_->basis.columns() : map.row_length();
+    const std::size_t row =
+        std::lcm(transform_ ? transform_->basis.columns() : map.row_length(), options_.chunk_multiple);
     chunk_elements_ = std::max<std::size_t>(kChunkElements / row, 1) * row;
 }
 

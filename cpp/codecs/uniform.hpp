@@ -27,6 +27,7 @@ struct UniformOptions {
     double strength = 0.8;  // of rate-aware decisions: lambda over that of the high-rate slope; 0 rounds
     bool classes = true;    // false: one table per record
     TransformChoice transform = TransformChoice::automatic;
+    std::size_t chunk_multiple = 1;  // chunks hold whole multiples of so many elements
 };
 
 struct UniformInput {

@@ -14,6 +14,7 @@
 #include "base/bits.hpp"
 #include "base/crc32c.hpp"
 #include "base/dispatch.hpp"
+#include "codecs/codebook.hpp"
 #include "codecs/lossless.hpp"
 #include "codecs/ternary.hpp"
 #include "codecs/trellis.hpp"
@@ -23,6 +24,7 @@
 #include "entropy/adaptive_bytes.hpp"
 #include "entropy/rans.hpp"
 #include "quantize/float_source.hpp"
+#include "quantize/kmeans.hpp"
 #include "quantize/trellis.hpp"
 #include "transform/dct.hpp"
 
@@ -529,6 +531,43 @@ void ternary_codec(Report& report) {
     }
 }
 
+void codebook_codec(Report& report) {
+    const std::vector<Shape> shapes{{60, 50}, {20, 8, 3, 3}};
+    constexpr std::size_t kElements = 60 * 50 + 20 * 8 * 9;
+    const Bytes data = weights(DType::float32, kElements, 50, false, 21);
+    std::vector<float> values(kElements);
+    std::memcpy(values.data(), data.data(), data.size());
+    for (const std::size_t clusters : {std::size_t{7}, std::size_t{300}}) {
+        report.line("codebook entries=" + std::to_string(clusters), [&](Result& result) {
+            std::vector<double> sorted(values.begin(), values.end());
+            std::sort(sorted.begin(), sorted.end());
+            const kmeans::Codebook book = kmeans::optimal(sorted, {}, clusters);
+            result.add_values(std::span<const double>(book.centroids));
+            std::vector<float> centroids(book.centroids.begin(), book.centroids.end());
+            std::vector<std::uint16_t> indices(kElements);
+            kmeans::assign(values, centroids, indices, 1);
+            CodebookInput input;
+            input.dtype = DType::float32;
+            input.data = data;
+            input.shapes = shapes;
+            input.entries = {reinterpret_cast<const std::uint8_t*>(centroids.data()), 4 * centroids.size()};
+            input.indices = indices;
+            const CodebookPlan plan(input, 1);
+            result.add(plan.model());
+            const Bytes chunk = plan.encode_chunk(0);
+            result.add(chunk);
+            Bytes back(data.size());
+            CodebookDecoder(2, shapes, plan.chunk_elements(), plan.model()).decode(0, chunk, back);
+            result.add(back);
+            std::vector<float> book4(values.begin(), values.begin() + 24);
+            std::vector<std::uint16_t> of_vectors(kElements / 4);
+            const auto objectives = kmeans::lloyd(values, 4, {}, book4, 4, of_vectors, 1);
+            result.add_values(std::span<const double>(objectives));
+            return true;
+        });
+    }
+}
+
 }  // namespace
 
 int main() {
@@ -545,5 +584,6 @@ int main() {
     universal_codec(report);
     weightless_codec(report);
     ternary_codec(report);
+    codebook_codec(report);
     return report.failed() ? 1 : 0;
 }

@@ -80,8 +80,11 @@ class Budget:
         return sides_of_matrix(matrix, shape[0])
 
 
-def read_budget(arguments: Mapping[str, Any], *, budgeted: bool) -> Budget | None:
-    """Check the budget arguments of a call; exactly one if there is a codec that needs one, else none."""
+def read_budget(arguments: Mapping[str, Any], *, budgeted: bool, lossy: bool = False) -> Budget | None:
+    """Check the budget arguments of a call; exactly one if there is a codec that needs one, else none.
+
+    Where lossy codecs need none, importance alone comes back as a budget called "options".
+    """
     given = dict(arguments)
     importance = given.pop("importance", None)
     importance = {} if importance is None else importance
@@ -96,10 +99,10 @@ def read_budget(arguments: Mapping[str, Any], *, budgeted: bool) -> Budget | Non
     if not isinstance(hessian, Mapping):
         raise TypeError("hessian must be a Calibration or a mapping of tensor names to arrays")
     if not budgeted:
-        if given or importance or hessian:
-            told = next(iter(given), "importance" if importance else "hessian")
+        if given or hessian or (importance and not lossy):
+            told = next(iter(given), "hessian" if hessian else "importance")
             raise ValueError(f"{told}: a budget needs a lossy codec that takes one")
-        return None
+        return Budget("options", 0.0, importance, {}) if importance else None
     if len(given) != 1:
         said = f", not {len(given)} ({', '.join(given)})" if given else ""
         raise ValueError(f"a lossy codec needs exactly one of {', '.join(BUDGETS)}{said}")

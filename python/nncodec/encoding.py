@@ -239,9 +239,7 @@ class Encoder:
     def _encode(self, codec: Codec) -> None:
         pending = self._pending.pop(codec)
         parts = [part_of([item.leaf for item in record]) for record in pending.records]
-        settings = (
-            [setting for setting in pending.settings if setting is not None] if codec.budgeted else None
-        )
+        settings = [setting for setting in pending.settings if setting is not None] or None
         results = codec.encode(parts, settings, self._threads)
         for record, part, encoded in zip(pending.records, parts, results, strict=True):
             descriptor = Descriptor(

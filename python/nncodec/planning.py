@@ -73,9 +73,15 @@ def plan(
     ``leaves`` holds the tensors that are stored, by number, ``choices`` their codecs. ``begin`` and ``end`` write what
     comes before and after the records; they are called on a writer that only counts.
     """
-    records = group(leaves, choices, budget)
+    every = group(leaves, choices, budget)
+    sized = {
+        record[0]: Setting(1.0, _weights(budget, [leaves[number] for number in record]))
+        for record in every
+        if not choices[record[0]].budgeted
+    }
+    records = [record for record in every if record[0] not in sized]
     if not records:
-        return {}
+        return sized
     parts = [(cast(LossyCodec, choices[r[0]]), part_of([leaves[n] for n in r])) for r in records]
     overhead = 0
     if budget.name in _SIZE_BUDGETS:
@@ -90,7 +96,7 @@ def plan(
         total_bytes=sum(leaf.nbytes for leaf in leaves.values()),
         threads=threads,
     )
-    return {record[0]: setting for record, setting in zip(records, settings, strict=True)}
+    return sized | {record[0]: setting for record, setting in zip(records, settings, strict=True)}
 
 
 def _sides(

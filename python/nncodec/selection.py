@@ -61,6 +61,11 @@ class Selection:
         self._default = resolve_codec(DEFAULT)
 
     @property
+    def lossy(self) -> bool:
+        """Whether any rule has a lossy codec."""
+        return any(rule.codec.lossy for rule in self.rules)
+
+    @property
     def budgeted(self) -> bool:
         """Whether any rule has a codec that needs a budget."""
         return any(rule.codec.budgeted for rule in self.rules)
@@ -84,7 +89,7 @@ class Selection:
         codec = rule.codec
         if not codec.lossy:
             return codec
-        if codec.supports(dtype.code, shape) and (rule.named or (dtype.is_float and len(shape) > 1)):
+        if codec.supports(dtype.code, shape) and (rule.named or (dtype.is_float and codec.wants(shape))):
             return codec
         if rule.named and rule.pattern == name:
             raise ValueError(

@@ -15,7 +15,7 @@ from typing import IO, Any
 import numpy as np
 
 from nncodec.budget import read_budget
-from nncodec.codecs.base import Setting
+from nncodec.codecs.base import LossyCodec, Setting
 from nncodec.container.sections import Alias, write_metadata
 from nncodec.encoding import FLUSH_BYTES, SMALL_BYTES, Encoder, RecordWriter, check_name
 from nncodec.planning import group, plan, spare_nonfinite
@@ -75,7 +75,7 @@ def write_checkpoint(
     """Encode a checkpoint into a file object, in one pass, front to back; without one, into the bytes it returns."""
     workers = check_threads(threads)
     selection = Selection(codec)
-    limits = read_budget(budget, budgeted=selection.budgeted)
+    limits = read_budget(budget, budgeted=selection.budgeted, lossy=selection.lossy)
     about = check_metadata(metadata)
     named, structure = flatten(tensors)
     for name in named:
@@ -111,11 +111,12 @@ def write_checkpoint(
         encoder = Encoder(writer, workers, done)
         first_of = {record[0]: record for record in group(kept, choices, limits)}
         for number, choice in choices.items():
-            if not choice.budgeted:
+            if not isinstance(choice, LossyCodec):
                 encoder.add(leaves[number], number, choice)
             elif number in first_of:
                 record = first_of[number]
-                encoder.add_record([leaves[n] for n in record], record, choice, settings[number])
+                setting = settings[number] if choice.budgeted else settings.get(number, Setting(1.0))
+                encoder.add_record([leaves[n] for n in record], record, choice, setting)
         encoder.flush()
         writer.finish(aliases)
     return writer.take()
@@ -161,7 +162,7 @@ class Writer:
     ) -> None:
         self._threads = check_threads(threads)
         self._selection = Selection(codec)
-        self._budget = read_budget(budget, budgeted=self._selection.budgeted)
+        self._budget = read_budget(budget, budgeted=self._selection.budgeted, lossy=self._selection.lossy)
         about = check_metadata(metadata)
         self._names: dict[str, None] = {}
         self._stack = contextlib.ExitStack()
@@ -186,7 +187,7 @@ class Writer:
         found = leaf(name, tensor)
         codec = self._selection.choose(name, found.dtype, found.shape)
         setting = None
-        if self._budget is not None and codec.budgeted:
+        if self._budget is not None and codec.lossy:
             choices = {0: codec}
             spare_nonfinite({0: found}, choices, self._threads)
             codec = choices[0]

@@ -88,6 +88,16 @@ def columns() -> dict[str, Any]:
     return {"weight": np.ldexp(mantissa, octave).astype(np.float32)}
 
 
+def kernels() -> dict[str, Any]:
+    """A convolution, a matrix, and vectors of two sizes."""
+    return {
+        "conv": bell(450, 8).reshape(10, 5, 3, 3),
+        "dense": bell(320, 9).reshape(10, 32),
+        "scale": bell(40, 10),
+        "bias": bell(5, 11),
+    }
+
+
 LOSSLESS_INPUTS = {"dense": dense, "types": types, "tied": tied}
 NEWER_INPUTS = {"lossless2": {"columns": columns}}  # what came with a payload version
 
@@ -101,7 +111,7 @@ def pruned() -> dict[str, Any]:
 
 def goldens() -> dict[str, tuple[Any, Any, dict[str, float]]]:
     """Name of each golden file to (input, codec, budget)."""
-    from nncodec.codecs import CODECS, Universal, Weightless
+    from nncodec.codecs import CODECS, Codebook, Transform, Universal, Weightless
 
     made: dict[str, tuple[Any, Any, dict[str, float]]] = {}
     for codec in sorted(CODECS.values(), key=lambda codec: codec.id):
@@ -128,6 +138,9 @@ def goldens() -> dict[str, tuple[Any, Any, dict[str, float]]]:
     ):
         variant = Universal(lattice, dither, coder, dimension)
         made[f"v1_universal1_{lattice}_{dither}_{coder}"] = (pruned, variant, {"step": 0.0625})
+    made["v1_codebook1_clustered"] = (lossy, Codebook(size=5, dimension=2), {})
+    made["v1_transform1_fixed"] = (kernels, Transform(bits=5, clusters=3), {})
+    made["v1_transform1_bzip2"] = (kernels, Transform(bits=5, clusters=3, entropy="bzip2"), {})
     return made
 
 

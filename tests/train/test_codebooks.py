@@ -18,8 +18,9 @@ from torch import Tensor, nn  # noqa: E402
 from torch.nn import functional as F  # noqa: E402
 
 import nncodec  # noqa: E402
+from nncodec.envelope import cells  # noqa: E402
 from nncodec.train import MLQ, SLQ, CompensatedClustering, Method, StraightThrough  # noqa: E402
-from nncodec.train.clusters import cells, lloyd, nearest, power_of_two, start  # noqa: E402
+from nncodec.train.clusters import lloyd, nearest, power_of_two, start  # noqa: E402
 
 NAMES = ("0.weight", "3.weight", "5.weight")
 

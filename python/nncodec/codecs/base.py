@@ -118,6 +118,10 @@ class Codec(ABC):
         """Whether this codec may take such a tensor; what a lossy codec may not take goes to ``lossless``."""
         return True
 
+    def wants(self, shape: tuple[int, ...]) -> bool:
+        """Whether a lossy codec takes a tensor of this shape that nobody names: weights as a rule, not vectors."""
+        return len(shape) > 1
+
     @abstractmethod
     def encode(
         self, parts: Sequence[Part], settings: Sequence[Setting] | None, threads: int
@@ -128,7 +132,8 @@ class Codec(ABC):
         part of any size, whose ``Encoded.chunks`` should then be lazy. It consumes the chunks of the first
         result, then those of the second, and so on. ``threads`` 0 means all cores.
 
-        ``settings`` has one entry per part for a codec with a budget and is None for others.
+        ``settings`` has one entry per part for a codec with a budget. For a :class:`LossyCodec` without one it carries
+        importance, with step 1, or is None; for others it is None.
         """
 
     @classmethod

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-__all__ = ["cells", "cluster_count", "lloyd", "nearest", "power_of_two", "start"]
+__all__ = ["cluster_count", "lloyd", "nearest", "power_of_two", "start"]
 
 LLOYD_STEPS = 10
 # Of the magnitudes, that the first centroids reach up to: one outlier shall not stretch the codebook.
@@ -74,36 +73,3 @@ def power_of_two(values: Tensor) -> Tensor:
     mantissa, exponent = torch.frexp(values.abs())  # mantissa in [1/2, 1)
     power = torch.ldexp(torch.ones_like(mantissa), exponent - torch.where(mantissa >= 0.75, 0, 1))
     return torch.where(values == 0, torch.zeros_like(values), power * values.sign())
-
-
-def cells(centroids: Sequence[float], rates: Sequence[float]) -> tuple[list[float], list[int]]:
-    """Where (x - c)^2 + rate is least: ascending thresholds, and the centroid of each cell between them.
-
-    ``centroids`` ascend; of equal ones the cheaper counts. A centroid that is nowhere the cheapest has no cell; a
-    rate may be infinite, but not all.
-    """
-    thresholds: list[float] = []
-    kept: list[int] = []
-    for k, (c, rate) in enumerate(zip(centroids, rates, strict=True)):
-        if math.isinf(rate):
-            continue
-        while kept:
-            last = kept[-1]
-            gap = c - centroids[last]
-            if gap <= 0:
-                if rate >= rates[last]:
-                    break
-            else:
-                crossing = (c + centroids[last]) / 2 + (rate - rates[last]) / (2 * gap)
-                if not thresholds or crossing > thresholds[-1]:
-                    thresholds.append(crossing)
-                    kept.append(k)
-                    break
-            kept.pop()
-            if thresholds:
-                thresholds.pop()
-        else:
-            kept.append(k)
-    if not kept:
-        raise ValueError("all rates are infinite")
-    return thresholds, kept

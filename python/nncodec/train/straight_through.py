@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import Tensor, nn
 
+from nncodec.envelope import cells
 from nncodec.train.base import Loader, Loss, Method, Run, codec_mapping
-from nncodec.train.clusters import cells, cluster_count, lloyd, power_of_two, start
+from nncodec.train.clusters import cluster_count, lloyd, power_of_two, start
 from nncodec.train.steps import compressible, cosine, epoch, sgd
 
 if TYPE_CHECKING:
