@@ -149,7 +149,7 @@ def test_never_above_ten_starts_of_scikit_learn() -> None:
 
     tensors = [t for t in read_safetensors(file).values() if t.ndim > 1][:4]
     for tensor in tensors:
-        x = np.sort(tensor.astype(np.float64).ravel())[::4]
+        x = np.ascontiguousarray(np.sort(tensor.astype(np.float64).ravel())[::4])
         _, ours = _core.kmeans_optimal(x, None, 16)
         theirs = cluster.KMeans(16, n_init=3, random_state=0).fit(x[:, None]).inertia_
         assert ours <= theirs * (1 + 1e-9)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from nncodec._core import adaptive_decode_bytes, adaptive_encode_bytes
 from nncodec.container.fields import (
@@ -44,7 +45,7 @@ class TensorEntry:
     origin: int
     shape: tuple[int, ...]
 
-    @property
+    @cached_property
     def elements(self) -> int:
         return math.prod(self.shape)
 
