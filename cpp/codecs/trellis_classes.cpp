@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <optional>
 
 #include "codecs/trellis_scales.hpp"
 #include "codecs/trellis_symbols.hpp"
@@ -23,6 +24,7 @@ constexpr double kClassBits = 22;    // that a class's bound, parameters and num
 constexpr double kCentroidBits = 6;  // of one centroid
 constexpr double kHighRateSlope = 0.4620981203732968;  // 2 ln 2 / 3: -d(error)/d(bits) in steps squared
 constexpr std::uint32_t kAbsentBits = 20 * 256;        // of a symbol without frequency, in 1/256
+constexpr std::uint16_t kRareBits = 13 * 256;          // of one that did not occur, at least
 constexpr double kAbsentSymbol = 12;                   // bits of a large level's symbol in parametric tables
 
 struct Group {
@@ -135,8 +137,14 @@ double cost_of(std::span<const std::uint64_t> counts, const rans::Frequencies& t
     return static_cast<double>(rans::cost_in_256ths(counts, table)) / 256;
 }
 
-// Histograms, if they are smaller in all.
-double use_histograms(const std::vector<Group>& groups, double parametric_bits, Model& model) {
+struct Histograms {
+    std::vector<rans::Frequencies> tables;
+    double bits = 0;        // of the streams
+    double table_bits = 0;  // more than parameters
+};
+
+// Histograms, if they are smaller in all than parametric tables.
+std::optional<Histograms> histograms_of(const std::vector<Group>& groups, double parametric_bits) {
     std::vector<std::vector<std::uint64_t>> counts;
     for (const Group& group : groups) {
         for (unsigned u = 0; u < 2; ++u) {
@@ -148,17 +156,15 @@ double use_histograms(const std::vector<Group>& groups, double parametric_bits, 
             counts.push_back(std::move(of));
         }
     }
-    auto tables = rans::fit_tables(counts);
+    Histograms found;
+    found.tables = rans::fit_tables(counts);
     ByteWriter out;
-    rans::write_tables(out, tables);
-    double bits = 0;
-    for (std::size_t t = 0; t < tables.size(); ++t) bits += cost_of(counts[t], tables[t]);
-    const double saved = 10.0 * static_cast<double>(groups.size());  // parameters that need not be sent
-    if (bits + 8 * static_cast<double>(out.size()) - saved >= parametric_bits) return parametric_bits;
-    model.parametric = false;
-    model.parameters.clear();
-    model.tables = std::move(tables);
-    return bits;
+    rans::write_tables(out, found.tables);
+    for (std::size_t t = 0; t < found.tables.size(); ++t) found.bits += cost_of(counts[t], found.tables[t]);
+    // Parameters need not be sent.
+    found.table_bits = 8 * static_cast<double>(out.size()) - 10.0 * static_cast<double>(groups.size());
+    if (found.bits + found.table_bits >= parametric_bits) return {};
+    return found;
 }
 
 void choose_centroids(const Statistics& statistics, Model& model) {
@@ -180,6 +186,53 @@ void choose_centroids(const Statistics& statistics, Model& model) {
             if (gain > kCentroidBits * kHighRateSlope) of[point - 1] = static_cast<std::int8_t>(offset);
         }
         while (!of.empty() && of.back() == 0) of.pop_back();
+    }
+}
+
+// Bounds, parametric tables and centroids.
+std::vector<Group> choose_groups(const Statistics& statistics, Model& model, bool centroids) {
+    std::vector<Group> groups = merged(first_groups(statistics, model.alphabet), model.alphabet);
+    model.bounds.clear();
+    model.parameters.clear();
+    model.parametric = true;
+    for (const Group& group : groups) {
+        if (&group != groups.data()) model.bounds.push_back(static_cast<std::uint8_t>(group.first));
+        model.parameters.push_back({static_cast<std::uint8_t>(group.found.scale),
+                                    static_cast<std::uint8_t>(group.found.shape),
+                                    static_cast<std::uint8_t>(radius_of(group.counts))});
+    }
+    make_tables(model);
+    model.centroids.assign(groups.size(), {});
+    if (centroids) choose_centroids(statistics, model);
+    return groups;
+}
+
+double bits_of(const std::vector<Group>& groups, const Model& model) {
+    double bits = 0;
+    for (std::size_t c = 0; c < groups.size(); ++c) {
+        for (unsigned u = 0; u < 2; ++u) {
+            const auto of = std::span(groups[c].counts).subspan(u * kSymbols, kSymbols);
+            bits += cost_of(of, model.tables[2 * c + u]);
+        }
+    }
+    return bits;
+}
+
+// Prices of levels whose symbols have a frequency; others keep theirs, but are not cheap.
+void set_costs(std::span<const rans::Frequencies> tables, int radius, std::vector<std::uint16_t>& costs) {
+    std::size_t at = 0;
+    for (const rans::Frequencies& table : tables) {
+        for (int level = -radius; level <= radius; ++level, ++at) {
+            const auto symbol = trellis_symbols::symbol_of(level);
+            const std::uint32_t frequency = symbol.symbol < table.of.size() ? table.of[symbol.symbol] : 0;
+            if (frequency == 0) {
+                costs[at] = std::max(costs[at], kRareBits);
+                continue;
+            }
+            const std::int64_t log2 = scales::fixed_log2(static_cast<double>(frequency));
+            const auto bits = static_cast<std::uint32_t>(std::int64_t{table.prob_bits} * 256 - (log2 >> 8));
+            costs[at] = static_cast<std::uint16_t>(bits + 256U * symbol.raw_bits);
+        }
     }
 }
 
@@ -234,28 +287,27 @@ void collect(const Run& run, const Model& model, Statistics& into) {
 }
 
 double choose_tables(const Statistics& statistics, Model& model, bool centroids, bool histograms) {
-    const std::vector<Group> groups = merged(first_groups(statistics, model.alphabet), model.alphabet);
-    model.bounds.clear();
-    model.parameters.clear();
-    model.parametric = true;
-    for (const Group& group : groups) {
-        if (&group != groups.data()) model.bounds.push_back(static_cast<std::uint8_t>(group.first));
-        model.parameters.push_back({static_cast<std::uint8_t>(group.found.scale),
-                                    static_cast<std::uint8_t>(group.found.shape),
-                                    static_cast<std::uint8_t>(radius_of(group.counts))});
+    const std::vector<Group> groups = choose_groups(statistics, model, centroids);
+    double bits = bits_of(groups, model);
+    if (auto found = histograms ? histograms_of(groups, bits) : std::nullopt) {
+        bits = found->bits;
+        model.parametric = false;
+        model.parameters.clear();
+        model.tables = std::move(found->tables);
     }
-    make_tables(model);
-    double bits = 0;
-    for (std::size_t c = 0; c < groups.size(); ++c) {
-        for (unsigned u = 0; u < 2; ++u) {
-            const auto of = std::span(groups[c].counts).subspan(u * kSymbols, kSymbols);
-            bits += cost_of(of, model.tables[2 * c + u]);
-        }
-    }
-    if (histograms) bits = use_histograms(groups, bits, model);
-    model.centroids.assign(groups.size(), {});
-    if (centroids) choose_centroids(statistics, model);
     return bits + static_cast<double>(statistics.raw_bits);
+}
+
+Prices choose_prices(const Statistics& statistics, Model& model, bool centroids, int radius) {
+    const std::vector<Group> groups = choose_groups(statistics, model, centroids);
+    Prices prices{bits_of(groups, model), 0, costs_of(model, radius)};
+    if (const auto found = histograms_of(groups, prices.stream_bits)) {
+        prices.stream_bits = found->bits;
+        prices.table_bits = found->table_bits;
+        set_costs(found->tables, radius, prices.costs);
+    }
+    prices.stream_bits += static_cast<double>(statistics.raw_bits);
+    return prices;
 }
 
 double squared_error(const Statistics& statistics, const Model& model) {
@@ -274,20 +326,14 @@ double squared_error(const Statistics& statistics, const Model& model) {
 
 std::vector<std::uint16_t> costs_of(const Model& model, int radius) {
     std::vector<std::uint16_t> costs;
-    const auto width = static_cast<std::size_t>(2 * radius + 1);
-    costs.reserve(model.tables.size() * width);
-    for (const rans::Frequencies& table : model.tables) {
+    costs.reserve(model.tables.size() * static_cast<std::size_t>(2 * radius + 1));
+    for (std::size_t t = 0; t < model.tables.size(); ++t) {
         for (int level = -radius; level <= radius; ++level) {
-            const auto symbol = trellis_symbols::symbol_of(level);
-            const std::uint32_t frequency = symbol.symbol < table.of.size() ? table.of[symbol.symbol] : 0;
-            std::uint32_t bits = kAbsentBits;
-            if (frequency != 0) {
-                const std::int64_t log2 = scales::fixed_log2(static_cast<double>(frequency));
-                bits = static_cast<std::uint32_t>(std::int64_t{table.prob_bits} * 256 - (log2 >> 8));
-            }
-            costs.push_back(static_cast<std::uint16_t>(bits + 256U * symbol.raw_bits));
+            const auto absent = kAbsentBits + 256U * trellis_symbols::symbol_of(level).raw_bits;
+            costs.push_back(static_cast<std::uint16_t>(absent));
         }
     }
+    set_costs(model.tables, radius, costs);
     return costs;
 }
 

@@ -39,9 +39,17 @@ struct Run {
 void collect(const Run& run, const Model& model, Statistics& into);
 
 // Chooses bounds, tables (parametric or not) and centroids for these statistics; returns the bits of the
-// streams (raw bits included). `alone`: statistics are of all elements, so that every symbol needs a
-// frequency.
+// streams (raw bits included).
 double choose_tables(const Statistics& statistics, Model& model, bool centroids, bool histograms);
+
+// The same for a model that stays parametric, to search with: what its streams will cost under the tables
+// that a plan would choose, and prices of levels under those.
+struct Prices {
+    double stream_bits = 0;
+    double table_bits = 0;  // that histograms take more than parameters
+    std::vector<std::uint16_t> costs;
+};
+Prices choose_prices(const Statistics& statistics, Model& model, bool centroids, int radius);
 
 // Squared error with the model's centroids, in steps.
 double squared_error(const Statistics& statistics, const Model& model);

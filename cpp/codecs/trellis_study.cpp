@@ -7,27 +7,11 @@
 #include <cstring>
 #include <numeric>
 
-#include "base/parallel.hpp"
 #include "codecs/trellis_scales.hpp"
 #include "codecs/trellis_transform.hpp"
 #include "quantize/scales.hpp"
 
 namespace nncodec::trellis_codec {
-namespace {
-
-constexpr double kHighRateSlope = 0.4620981203732968;  // 2 ln 2 / 3: -d(error)/d(bits) in steps squared
-constexpr double kHighRateFactor = 0.8;                // lambda over that, above a bit and a half a weight
-constexpr double kLowRateFactor = 1.0;                 // below half a bit
-constexpr double kBothZeroBelow = 1.3;                 // bits a weight, for the alphabet with two zeros
-constexpr std::size_t kSampleLanes = 32;
-
-// Low rates want a finer grid and more weight on the bits, at the same slope.
-double factor_at(double bits) noexcept {
-    const double t = std::clamp(1.5 - bits, 0.0, 1.0);
-    return kHighRateFactor + t * (kLowRateFactor - kHighRateFactor);
-}
-
-}  // namespace
 
 void load_floats(const FloatSource& source, std::size_t first, std::span<float> out) {
     std::array<double, 1024> x;
@@ -36,19 +20,6 @@ void load_floats(const FloatSource& source, std::size_t first, std::span<float> 
         source.load(first + at, std::span(x.data(), n));
         for (std::size_t i = 0; i < n; ++i) out[at + i] = static_cast<float>(x[i]);
     }
-}
-
-void search_paths(const Search& search, std::span<const float> values, std::span<const std::uint8_t> sums,
-                  std::span<std::int16_t> levels) {
-    std::vector<std::uint8_t> contexts;
-    if (search.model.classes() > 1) {
-        const auto class_of = search.model.class_of_sum();
-        contexts.resize(sums.size());
-        for (std::size_t i = 0; i < sums.size(); ++i) contexts[i] = class_of[sums[i]];
-    }
-    const trellis::Quantiser quantiser({search.model.code.states, search.model.alphabet, search.lambda},
-                                       {search.model.classes(), search.radius}, search.costs);
-    quantiser.quantise(values, search.model.step, contexts, search.model.lanes, levels);
 }
 
 Study::Study(const TrellisInput& input, const TrellisOptions& options, double step, std::size_t threads)
@@ -176,95 +147,6 @@ float Study::checked_step(double step) const {
     return static_cast<float>(step);
 }
 
-Study::Outcome Study::prepare(double step, const Search* from, int rounds, std::size_t threads) const {
-    Search search;
-    Model& model = search.model;
-    model = skeleton_;
-    model.step = checked_step(step);
-    set_offsets(model);
-    std::vector<std::uint8_t> sums = sample_sums(model);
-    std::vector<std::uint64_t> of_sum(Statistics::kSums);
-    for (const std::uint8_t sum : sums) ++of_sum[sum];
-    double bits = 0;
-    for (std::size_t sum = 0; sum < of_sum.size(); ++sum)
-        bits += static_cast<double>(of_sum[sum]) * estimated_bits(static_cast<std::uint8_t>(sum));
-    bits /= static_cast<double>(std::max<std::size_t>(sums.size(), 1));
-
-    const double factor = factor_at(bits);
-    model.step = checked_step(step * std::sqrt(kHighRateFactor / factor));
-    set_offsets(model);
-    sums = sample_sums(model);
-    std::fill(of_sum.begin(), of_sum.end(), 0);
-    for (const std::uint8_t sum : sums) ++of_sum[sum];
-    search.lambda_steps = factor * kHighRateSlope;
-    search.lambda = static_cast<std::uint32_t>(65536 * search.lambda_steps);
-    search.radius = std::clamp(static_cast<int>(largest_ / static_cast<double>(model.step) / 2) + 4, 4,
-                               trellis::kMaxRadius);
-    model.lanes = kSampleLanes;
-    guess_tables(of_sum, model);
-
-    if (from != nullptr) {
-        model.alphabet = from->model.alphabet;
-        model.bounds = from->model.bounds;
-        model.parameters = from->model.parameters;
-        for (trellis::Parameters& p : model.parameters) {
-            const unsigned more = p.radius + 4U;  // a finer step reaches farther
-            p.radius = static_cast<std::uint8_t>(std::min(more, trellis::kMaxSymbolRadius));
-        }
-        model.centroids.assign(model.classes(), {});
-    }
-
-    std::optional<Outcome> best;
-    double least = 0;
-    for (const auto alphabet : {trellis::Alphabet::plain, trellis::Alphabet::both_zero}) {
-        if (options_.alphabet == TrellisAlphabet::plain && alphabet == trellis::Alphabet::both_zero) continue;
-        if (options_.alphabet == TrellisAlphabet::both_zero && alphabet == trellis::Alphabet::plain) continue;
-        if (options_.alphabet == TrellisAlphabet::automatic && best && bits > kBothZeroBelow) continue;
-        if (from != nullptr && alphabet != from->model.alphabet) continue;
-        Outcome one{search, search, {}};
-        one.after.model.alphabet = alphabet;
-        make_tables(one.after.model);
-        for (int round = 0; round < rounds; ++round) {
-            one.after.costs = costs_of(one.after.model, one.after.radius);
-            one.used = one.after;
-            one.statistics = search_sample(one.used, sums, threads);
-            one.after.stream_bits = choose_tables(one.statistics, one.after.model, options_.centroids, false);
-        }
-        one.used.stream_bits = one.after.stream_bits;
-        const double cost =
-            squared_error(one.statistics, one.after.model) + one.after.lambda_steps * one.after.stream_bits;
-        if (best && !(cost < least)) continue;
-        least = cost;
-        best = std::move(one);
-    }
-    return std::move(*best);
-}
-
-Statistics Study::search_sample(const Search& search, std::span<const std::uint8_t> sums,
-                                std::size_t threads) const {
-    constexpr std::size_t kRun = std::size_t{1} << 18;
-    const std::size_t n = sample_.size();
-    const std::size_t runs = (n + kRun - 1) / kRun;
-    thread_local std::vector<Statistics> kept;  // pages that need not be asked for again
-    std::vector<Statistics>& of = kept;
-    if (of.size() < runs) of.resize(runs);
-    for (std::size_t run = 0; run < runs; ++run) of[run].clear();
-    parallel_for(runs, threads, [&](std::size_t run) {
-        const std::size_t at = run * kRun;
-        const std::size_t count = std::min(kRun, n - at);
-        const auto values = std::span(sample_).subspan(at, count);
-        std::vector<std::int16_t> levels(count);
-        search_paths(search, values, sums.subspan(at, count), levels);
-        const auto weights = sample_weights_.empty() ? std::span<const float>{}
-                                                     : std::span(sample_weights_).subspan(at, count);
-        collect({values, levels, sums.subspan(at, count), weights, search.model.lanes, 1}, search.model,
-                of[run]);
-    });
-    Statistics all;
-    for (std::size_t run = 0; run < runs; ++run) all.add(of[run]);
-    return all;
-}
-
 TrellisTrial Study::trial_of(const Search& search, const Statistics& statistics) const {
     if (elements() == 0) return {};
     const double scale = static_cast<double>(elements()) / static_cast<double>(sample_.size());
@@ -272,7 +154,7 @@ TrellisTrial Study::trial_of(const Search& search, const Statistics& statistics)
     const double stream = search.stream_bits * scale;
     const std::size_t chunks = (elements() + chunk_elements_ - 1) / chunk_elements_;
     const unsigned lanes = lanes_for(stream);
-    return {stream + 8.0 * static_cast<double>(search.model.write().size()) +
+    return {stream + search.table_bits + 8.0 * static_cast<double>(search.model.write().size()) +
                 static_cast<double>(chunks) * 24.0 * lanes,
             squared_error(statistics, search.model) * width * width * scale + rounding_error()};
 }

@@ -25,6 +25,7 @@ struct Search {
     std::vector<std::uint16_t> costs;
     int radius = 4;
     double stream_bits = 0;  // of the sample
+    double table_bits = 0;   // that histograms take more than the model's parameters
 };
 
 class Study {
@@ -66,6 +67,12 @@ class Study {
     void set_offsets(Model& model) const;
     float checked_step(double step) const;
     std::vector<std::uint8_t> sample_sums(const Model& model) const;
+    // Sets a model's step; the sample's sums at it, and how often each occurs.
+    std::vector<std::uint64_t> count_sums(double step, Model& model, std::vector<std::uint8_t>& sums) const;
+    bool serves(const Search& from, double step, double bits) const;
+    // What the first search uses, at a step made for the alphabet.
+    Search start(double step, double factor, trellis::Alphabet alphabet, const Search* from,
+                 std::vector<std::uint8_t>& sums) const;
     Statistics search_sample(const Search& search, std::span<const std::uint8_t> sums,
                              std::size_t threads) const;
     double rounding_error() const;

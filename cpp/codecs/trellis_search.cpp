@@ -1,0 +1,190 @@
+// How a study searches its sample: prices of levels and paths in turn.
+#include <algorithm>
+#include <cmath>
+#include <optional>
+
+#include "base/parallel.hpp"
+#include "codecs/trellis_scales.hpp"
+#include "codecs/trellis_study.hpp"
+
+namespace nncodec::trellis_codec {
+namespace {
+
+constexpr double kHighRateSlope = 0.4620981203732968;  // 2 ln 2 / 3: -d(error)/d(bits) in steps squared
+constexpr double kHighRateFactor = 0.8;                // lambda over that, above a bit and a half a weight
+constexpr double kLowRateFactor = 1.4;                 // below half a bit
+constexpr double kBothZeroFactor = 1.0;                // the same of the alphabet with two zeros
+constexpr double kSameStep = 1.25;                     // a step's tables serve another so near, at low rates
+constexpr double kBothZeroBelow = 1.3;                 // bits a weight, for the alphabet with two zeros
+constexpr std::size_t kSampleLanes = 32;
+
+// Low rates want a finer grid and more weight on the bits, at the same slope.
+double factor_at(double bits, trellis::Alphabet alphabet) noexcept {
+    const double t = std::clamp(1.5 - bits, 0.0, 1.0);
+    const double low = alphabet == trellis::Alphabet::plain ? kLowRateFactor : kBothZeroFactor;
+    return kHighRateFactor + t * (low - kHighRateFactor);
+}
+
+// Two zeros serve best where one union has next to nothing else. Paths and tables alone seldom come to that.
+void skew_costs(std::size_t classes, int radius, std::vector<std::uint16_t>& costs) {
+    constexpr std::uint16_t kRare = 6 * 256;
+    const auto width = static_cast<std::size_t>(2 * radius + 1);
+    for (std::size_t c = 0; c < classes; ++c) {
+        const auto of = std::span(costs).subspan((2 * c + 1) * width, width);
+        for (std::uint16_t& cost : of) cost = static_cast<std::uint16_t>(cost + kRare);
+        of[static_cast<std::size_t>(radius)] = 0;
+    }
+}
+
+// Prices of a search at a step nearby, whose classes are the same, as far as they reach.
+void take_costs(const Search& from, std::size_t tables, int radius, std::vector<std::uint16_t>& costs) {
+    const int reach = std::min(radius, from.radius);
+    for (std::size_t t = 0; t < tables; ++t) {
+        const auto middle = [t](int r) {
+            return static_cast<std::ptrdiff_t>(t) * (2 * r + 1) + static_cast<std::ptrdiff_t>(r);
+        };
+        std::copy_n(from.costs.begin() + middle(from.radius) - reach, 2 * reach + 1,
+                    costs.begin() + middle(radius) - reach);
+    }
+}
+
+}  // namespace
+
+void search_paths(const Search& search, std::span<const float> values, std::span<const std::uint8_t> sums,
+                  std::span<std::int16_t> levels) {
+    std::vector<std::uint8_t> contexts;
+    if (search.model.classes() > 1) {
+        const auto class_of = search.model.class_of_sum();
+        contexts.resize(sums.size());
+        for (std::size_t i = 0; i < sums.size(); ++i) contexts[i] = class_of[sums[i]];
+    }
+    const trellis::Quantiser quantiser({search.model.code.states, search.model.alphabet, search.lambda},
+                                       {search.model.classes(), search.radius}, search.costs);
+    quantiser.quantise(values, search.model.step, contexts, search.model.lanes, levels);
+}
+
+std::vector<std::uint64_t> Study::count_sums(double step, Model& model,
+                                             std::vector<std::uint8_t>& sums) const {
+    model.step = checked_step(step);
+    set_offsets(model);
+    sums = sample_sums(model);
+    std::vector<std::uint64_t> of_sum(Statistics::kSums);
+    for (const std::uint8_t sum : sums) ++of_sum[sum];
+    return of_sum;
+}
+
+Search Study::start(double step, double factor, trellis::Alphabet alphabet, const Search* from,
+                    std::vector<std::uint8_t>& sums) const {
+    Search search;
+    Model& model = search.model;
+    model = skeleton_;
+    const std::vector<std::uint64_t> of_sum =
+        count_sums(step * std::sqrt(kHighRateFactor / factor), model, sums);
+    search.lambda_steps = factor * kHighRateSlope;
+    search.lambda = static_cast<std::uint32_t>(65536 * search.lambda_steps);
+    search.radius = std::clamp(static_cast<int>(largest_ / static_cast<double>(model.step) / 2) + 4, 4,
+                               trellis::kMaxRadius);
+    model.lanes = kSampleLanes;
+    model.alphabet = alphabet;
+    guess_tables(of_sum, model);
+    if (from != nullptr) {
+        model.bounds = from->model.bounds;
+        model.parameters = from->model.parameters;
+        for (trellis::Parameters& p : model.parameters) {
+            const unsigned more = p.radius + 4U;  // a finer step reaches farther
+            p.radius = static_cast<std::uint8_t>(std::min(more, trellis::kMaxSymbolRadius));
+        }
+        model.centroids.assign(model.classes(), {});
+    }
+    make_tables(model);
+    search.costs = costs_of(model, search.radius);
+    if (from != nullptr)
+        take_costs(*from, model.tables.size(), search.radius, search.costs);
+    else if (alphabet == trellis::Alphabet::both_zero)
+        skew_costs(model.classes(), search.radius, search.costs);
+    return search;
+}
+
+// Whether the tables and the alphabet of one step are of use at another, where a weight takes about so many
+// bits.
+bool Study::serves(const Search& from, double step, double bits) const {
+    const trellis::Alphabet alphabet = from.model.alphabet;
+    const bool fixed = options_.alphabet != TrellisAlphabet::automatic;
+    if (bits > kBothZeroBelow) return fixed || alphabet == trellis::Alphabet::plain;
+    const double wanted = step * std::sqrt(kHighRateFactor / factor_at(bits, alphabet));
+    const double ratio = wanted / static_cast<double>(from.model.step);
+    return ratio < kSameStep && ratio * kSameStep > 1;
+}
+
+Study::Outcome Study::prepare(double step, const Search* from, int rounds, std::size_t threads) const {
+    Model first = skeleton_;
+    std::vector<std::uint8_t> sums;
+    const std::vector<std::uint64_t> of_sum = count_sums(step, first, sums);
+    double bits = 0;
+    for (std::size_t sum = 0; sum < of_sum.size(); ++sum)
+        bits += static_cast<double>(of_sum[sum]) * estimated_bits(static_cast<std::uint8_t>(sum));
+    bits /= static_cast<double>(std::max<std::size_t>(sums.size(), 1));
+    if (from != nullptr && !serves(*from, step, bits)) {
+        from = nullptr;
+        rounds = kRounds;
+    }
+
+    std::optional<Outcome> best;
+    double least = 0;
+    for (const auto alphabet : {trellis::Alphabet::plain, trellis::Alphabet::both_zero}) {
+        if (options_.alphabet == TrellisAlphabet::plain && alphabet == trellis::Alphabet::both_zero) continue;
+        if (options_.alphabet == TrellisAlphabet::both_zero && alphabet == trellis::Alphabet::plain) continue;
+        if (options_.alphabet == TrellisAlphabet::automatic && best && bits > kBothZeroBelow) continue;
+        if (from != nullptr && alphabet != from->model.alphabet) continue;
+        const Search begin = start(step, factor_at(bits, alphabet), alphabet, from, sums);
+        Outcome one{begin, begin, {}};
+        for (int round = 0; round < rounds; ++round) {
+            one.used = one.after;
+            one.statistics = search_sample(one.used, sums, threads);
+            Prices prices =
+                choose_prices(one.statistics, one.after.model, options_.centroids, one.after.radius);
+            one.after.stream_bits = prices.stream_bits;
+            one.after.table_bits = prices.table_bits;
+            one.after.costs = std::move(prices.costs);
+        }
+        one.used.stream_bits = one.after.stream_bits;
+        const double width = static_cast<double>(one.after.model.step);
+        const double share =
+            static_cast<double>(sums.size()) / static_cast<double>(std::max<std::size_t>(elements(), 1));
+        const double all_bits = one.after.stream_bits + share * one.after.table_bits;
+        const double cost =
+            (squared_error(one.statistics, one.after.model) + one.after.lambda_steps * all_bits) * width *
+            width;
+        if (best && !(cost < least)) continue;
+        least = cost;
+        best = std::move(one);
+    }
+    return std::move(*best);
+}
+
+Statistics Study::search_sample(const Search& search, std::span<const std::uint8_t> sums,
+                                std::size_t threads) const {
+    constexpr std::size_t kRun = std::size_t{1} << 18;
+    const std::size_t n = sample_.size();
+    const std::size_t runs = (n + kRun - 1) / kRun;
+    thread_local std::vector<Statistics> kept;  // pages that need not be asked for again
+    std::vector<Statistics>& of = kept;
+    if (of.size() < runs) of.resize(runs);
+    for (std::size_t run = 0; run < runs; ++run) of[run].clear();
+    parallel_for(runs, threads, [&](std::size_t run) {
+        const std::size_t at = run * kRun;
+        const std::size_t count = std::min(kRun, n - at);
+        const auto values = std::span(sample_).subspan(at, count);
+        std::vector<std::int16_t> levels(count);
+        search_paths(search, values, sums.subspan(at, count), levels);
+        const auto weights = sample_weights_.empty() ? std::span<const float>{}
+                                                     : std::span(sample_weights_).subspan(at, count);
+        collect({values, levels, sums.subspan(at, count), weights, search.model.lanes, 1}, search.model,
+                of[run]);
+    });
+    Statistics all;
+    for (std::size_t run = 0; run < runs; ++run) all.add(of[run]);
+    return all;
+}
+
+}  // namespace nncodec::trellis_codec
