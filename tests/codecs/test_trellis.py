@@ -187,6 +187,14 @@ def test_two_zeros_serve_peaked_sources_at_low_rates() -> None:
     assert size_bits(encoded) < 0.8 * 512 * 512
 
 
+def test_laplacian_source_at_a_low_rate() -> None:
+    x = np.random.default_rng(1).laplace(size=(512, 512)).astype(np.float32)
+    blob = nncodec.encode({"w": x}, FAST, bits_per_weight=0.3)
+    assert 8 * len(blob) / x.size == pytest.approx(0.3, rel=5e-3)
+    error = x.astype(float) - nncodec.decode(blob, framework="np")["w"]
+    assert 0.5 < error.var() / x.var() < 0.635
+
+
 @pytest.mark.parametrize("step", [1e-3, 100.0])
 def test_any_step_works(step: float) -> None:
     part = part_of(np.clip(scaled_matrix(60, 50), -20, 20))
@@ -331,6 +339,20 @@ def test_budgets_are_met() -> None:
         }
         ((name, value),) = budget.items()
         assert got[name] == pytest.approx(value, rel=5e-3)
+
+
+def test_more_bits_never_give_more_error() -> None:
+    tensors = {f"w{i}": scaled_matrix(60, 70, i) for i in range(3)}
+    tensors["conv"] = smooth_kernels(32, 16)
+    elements = sum(x.size for x in tensors.values())
+    last = math.inf
+    for bits in np.linspace(1.3, 6, 50):
+        blob = nncodec.encode(tensors, FAST, bits_per_weight=float(bits))
+        assert 8 * len(blob) / elements == pytest.approx(bits, rel=5e-3)
+        out = nncodec.decode(blob, framework="np")
+        error = sum(float(((x.astype(float) - out[k]) ** 2).sum()) for k, x in tensors.items())
+        assert error < last
+        last = error
 
 
 # --- levels from elsewhere
