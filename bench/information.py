@@ -71,7 +71,7 @@ def rows(title: str, network: Network, seeds: int, l2: bool, epochs: int = EPOCH
             {
                 "epochs": recorded,
                 "mean": curves.mean(axis=2).round(2).tolist(),
-                "last deviation": curves[-1].std(axis=1).round(2).tolist(),
+                "deviation": curves.std(axis=2).round(2).tolist(),
             }
         )
         yield row
