@@ -23,7 +23,7 @@ from bench.suite import Options, Row
 from nncodec.codecs import Transform
 
 _BITS = (4, 5, 6)
-_REL_MSE = (4e-2, 2e-2, 1e-2, 5e-3)
+_REL_MSE = (6e-3, 4e-3, 2e-3, 1e-3)
 
 
 def run(options: Options) -> Iterator[Row]:

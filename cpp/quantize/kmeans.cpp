@@ -44,7 +44,7 @@ class Partition {
             for (std::size_t j = layer - 1; j < n_; ++j) reduced_[j] = best_[j] - square_[j];
             auto& split = splits.emplace_back(n_ + 1);
             if (layer == k) {
-                split[n_] = static_cast<std::uint32_t>(least(layer - 1, n_ - 1, n_));
+                split[n_] = static_cast<std::uint32_t>(least(layer - 1, n_ - 1, n_).start);
             } else {
                 fill(layer, split);
                 best_.swap(next_);
@@ -62,8 +62,13 @@ class Partition {
         return (square_[end] - square_[first]) - sum * sum / (weight_[end] - weight_[first]);
     }
 
-    // The j in [low, high] where the last interval [j, end) is best begun, the lowest of several.
-    std::size_t least(std::size_t low, std::size_t high, std::size_t end) const noexcept {
+    struct Best {
+        std::size_t start;
+        double cost;  // of the first `end` values, less square_[end]
+    };
+
+    // Where in [low, high] the last interval [start, end) is best begun, the lowest of several.
+    Best least(std::size_t low, std::size_t high, std::size_t end) const noexcept {
         constexpr std::size_t kLanes = 4;
         typedef double Doubles __attribute__((vector_size(16)));
         typedef std::int64_t Longs __attribute__((vector_size(16)));
@@ -112,7 +117,7 @@ class Partition {
                 found = j;
             }
         }
-        return found;
+        return {found, lowest};
     }
 
     // next_[i] and split[i] for all i >= layer, by divide and conquer over i.
@@ -124,14 +129,26 @@ class Partition {
         while (!tasks.empty()) {
             const Task task = tasks.back();
             tasks.pop_back();
+            if (task.last - task.first < kFew) {  // not worth dividing
+                std::size_t low = task.low;
+                for (std::size_t i = task.first; i <= task.last; ++i) low = settle(low, task.high, i, split);
+                continue;
+            }
             const std::size_t i = (task.first + task.last) / 2;
-            const std::size_t j = least(task.low, std::min(task.high, i - 1), i);
-            split[i] = static_cast<std::uint32_t>(j);
-            next_[i] = best_[j] + std::max(cost(j, i), 0.0);
+            const std::size_t j = settle(task.low, task.high, i, split);
             if (i < task.last) tasks.push_back({i + 1, task.last, j, task.high});
             if (i > task.first) tasks.push_back({task.first, i - 1, task.low, j});
         }
     }
+
+    std::size_t settle(std::size_t low, std::size_t high, std::size_t i, std::vector<std::uint32_t>& split) {
+        const Best best = least(low, std::min(high, i - 1), i);
+        split[i] = static_cast<std::uint32_t>(best.start);
+        next_[i] = best.cost + square_[i];
+        return best.start;
+    }
+
+    static constexpr std::size_t kFew = 8;
 
     std::size_t n_;
     std::vector<double> weight_, sum_, square_;  // sums over the first i values
