@@ -22,6 +22,7 @@ from nncodec.distributed import (
     ThreeLCState,
     threelc_hook,
 )
+from nncodec.errors import DecodeError, NNCodecError
 from nncodec.reference import ternary as twin
 
 
@@ -199,6 +200,73 @@ def other_sizes(rank: int, world: int) -> tuple[str, bool]:
     return "", False
 
 
+def other_groups(rank: int, world: int) -> dict[str, Any]:
+    """Two models side by side: one of ranks 0 and 2, one of rank 1 alone."""
+    groups = {0: dist.new_group([0, 2]), 1: dist.new_group([1])}
+    group = groups[rank % 2]
+    ddp = DistributedDataParallel(network(), process_group=group, gradient_as_bucket_view=True)
+    state = ThreeLCState(1.5, group, min_numel=50)
+    ddp.register_comm_hook(state, threelc_hook)
+    optimizer = torch.optim.SGD(ddp.parameters(), 0.05)
+    for step in range(4):
+        optimizer.zero_grad()
+        loss_of(ddp, rank, step).backward()
+        optimizer.step()
+    return {"bits": bits(ddp), "sent": state.traffic.sent, "steps": state.step}
+
+
+class TwoWays(nn.Module):
+    """Takes one of two layers, so that the other goes without a gradient."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.ways = nn.ModuleList([nn.Linear(20, 30), nn.Linear(20, 30)])
+
+    def forward(self, x: torch.Tensor, way: int) -> torch.Tensor:
+        return self.ways[way](x)
+
+
+def unused_parameters(rank: int, world: int) -> float:
+    """What was handed out and what is kept, less all gradients: the largest difference."""
+    ddp = DistributedDataParallel(TwoWays(), find_unused_parameters=True)
+    state = ThreeLCState(1.5, min_numel=50, named_parameters=ddp.named_parameters())
+    ddp.register_comm_hook(state, threelc_hook)
+    alone = [TwoWays() for _ in range(world)]  # whose gradients add up over ranks and steps
+    handed_out = [torch.zeros_like(p) for p in ddp.parameters()]
+    for step in range(9):
+        # Both ranks the same way, each its own, both the other.
+        ways = [(step + (r if step % 3 == 1 else 0)) // 2 % 2 for r in range(world)]
+        ddp.zero_grad(set_to_none=True)
+        ddp(batch(rank, step)[0], ways[rank]).square().mean().backward()
+        for total, p in zip(handed_out, ddp.parameters(), strict=True):
+            total += p.grad if p.grad is not None else 0
+        for r, model in enumerate(alone):
+            (model(batch(r, step)[0], ways[r]).square().mean() / world).backward()
+    error = 0.0
+    for total, (name, _), *parts in zip(
+        handed_out, alone[0].named_parameters(), *(m.parameters() for m in alone), strict=True
+    ):
+        kept = state.residuals.get(name, torch.zeros(total.numel())).clone()
+        dist.all_reduce(kept)
+        expected = sum(p.grad for p in parts)
+        error = max(error, float((total + kept.view_as(total) / world - expected).abs().max()))
+    return error
+
+
+def lying_header(rank: int, world: int, failure: int, length: int) -> str:
+    """Rank 1 announces what cannot be."""
+    from nncodec.distributed import exchange, hook
+
+    if rank == 1:
+        hook.Header = lambda fingerprint, *_: exchange.Header(fingerprint, failure, length)
+    try:
+        threelc_hook(ThreeLCState(), FakeBucket([300, 400], rank))
+    except DecodeError as error:
+        return str(error)
+    return "nothing"
+
+
 def missing_rank(rank: int, world: int) -> tuple[str, float]:
     """Rank 1 never comes to the exchange: what rank 0 gets, and after how many seconds."""
     if rank == 1:
@@ -265,5 +333,44 @@ def parameter_server_failures(rank: int, world: int, what: str) -> str:
             ParameterServerWorker(model.named_parameters(), 0).step()
     except (NonFiniteGradientError, DisagreementError) as error:
         assert bits(model) == before
+        return f"{type(error).__name__}: {error}"
+    return "nothing"
+
+
+class Overflowing(torch.optim.SGD):
+    """Makes parameters infinite."""
+
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+        for group in self.param_groups:
+            for p in group["params"]:
+                p.data.fill_(float("inf"))
+
+
+def parameter_server_cannot_go_on(rank: int, world: int, what: str) -> str:
+    """What each rank raises when the optimizer overflows, or worker 2 sends what is no message or too much."""
+    model = network()
+    before = bits(model)
+    try:
+        if rank == 0:
+            kind = Overflowing if what == "overflow" else torch.optim.SGD
+            server = ParameterServer(model.named_parameters(), kind(model.parameters(), 0.1), [2, 1])
+            try:
+                server.step()
+            finally:
+                assert b"".join(t.numpy().tobytes() for t in server.replica.values()) == before
+        else:
+            for p in model.parameters():
+                p.grad = torch.ones_like(p)
+            worker = ParameterServerWorker(model.named_parameters(), 0)
+            if rank == 2 and what == "garbage":
+                worker._peer.send(0, 0, b"\x01\x09" * 100)
+                worker._peer.receive(0, range(-3, 1))
+                return "told"
+            if rank == 2 and what == "too much":
+                dist.send(torch.tensor([worker._peer.fingerprint, 0, 1 << 33]), 0, tag=3)
+                return "told"
+            worker.step()
+    except NNCodecError as error:
+        assert rank == 0 or bits(model) == before
         return f"{type(error).__name__}: {error}"
     return "nothing"

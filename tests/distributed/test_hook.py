@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,8 @@ if not torch.distributed.is_available() or not torch.distributed.is_gloo_availab
 import bodies
 from ranks import run_ranks
 
-from nncodec.distributed import Compressor, NonFiniteGradientError, ThreeLCState
+from nncodec.distributed import Compressor, NonFiniteGradientError, ThreeLCState, threelc_hook
+from nncodec.distributed.compressor import read_message
 
 
 @pytest.mark.parametrize(
@@ -74,6 +76,9 @@ def test_not_finite_can_be_skipped_or_sent() -> None:
         assert np.count_nonzero(skipped[rank]["gradients"][1])  # rank 0's share
         assert np.isnan(raw[rank]["gradients"][1][7])
         assert np.isfinite(np.delete(raw[rank]["gradients"][1], 7)).all()
+    for told in (skipped, raw):
+        for mine, other in zip(told[0]["gradients"], told[1]["gradients"], strict=True):
+            assert mine.tobytes() == other.tobytes()
     assert not skipped[1]["residuals"]["b"].any()
     assert not raw[1]["residuals"]["b"].any()
 
@@ -88,6 +93,59 @@ def test_a_rank_that_does_not_come_is_waited_for_no_longer_than_the_timeout() ->
     (kind, seconds), _ = run_ranks(2, bodies.missing_rank, timeout=1.5)
     assert kind != "nothing"
     assert seconds < 60
+
+
+def test_groups_other_than_the_default_and_of_one_rank() -> None:
+    told = run_ranks(3, bodies.other_groups)
+    assert told[0]["bits"] == told[2]["bits"] != told[1]["bits"]
+    assert all(rank["steps"] == 4 and 0 < rank["sent"] < 4 * 3000 for rank in told)
+
+
+def test_nothing_is_lost_where_no_rank_uses_a_parameter() -> None:
+    assert all(error < 1e-6 for error in run_ranks(2, bodies.unused_parameters))
+
+
+@pytest.mark.parametrize(("failure", "length"), [(0, 1 << 40), (0, -1), (3, 5), (-1, 5)])
+def test_headers_that_lie_raise_on_every_rank(failure: int, length: int) -> None:
+    for said in run_ranks(2, bodies.lying_header, failure, length):
+        assert "rank 1 of the group announces" in said
+
+
+def test_names_and_states_that_do_not_fit() -> None:
+    inner, outer = torch.nn.Parameter(torch.zeros(300)), torch.nn.Parameter(torch.zeros(300))
+    state = ThreeLCState(named_parameters=[("module.w", inner), ("w", outer)])
+    assert [state.name_of(inner), state.name_of(outer)] == ["module.w", "w"]
+    state = ThreeLCState(named_parameters=[("module.w", inner), ("module.v", outer)])
+    assert [state.name_of(inner), state.name_of(outer)] == ["w", "v"]
+    with pytest.raises(ValueError, match="twice"):
+        state.set_names([("w", inner), ("w", outer)])
+    state.compressor.message("w", torch.ones(400))
+    saved = state.state_dict()
+    with pytest.raises(ValueError, match="'w' has 300 elements, its residual 400"):
+        ThreeLCState(named_parameters=[("w", inner)]).load_state_dict(saved)
+    again = pickle.loads(pickle.dumps(state))
+    again.set_names([("w", inner)])
+    assert again.name_of(inner) == "w"
+    assert torch.equal(again.residuals["w"], state.residuals["w"])
+
+
+def test_small_tensors_that_are_not_finite_are_treated_alike() -> None:
+    small, out = torch.tensor([1.0, float("inf")]), torch.zeros(2)
+    with pytest.raises(NonFiniteGradientError, match="'bias'"):
+        Compressor().message("bias", small)
+    read_message(Compressor(nonfinite="skip").message("bias", small), out, 1.0, True)
+    assert not out.any()
+    read_message(Compressor(nonfinite="raw").message("bias", small), out, 1.0, True)
+    assert torch.equal(out, small)
+
+
+def test_sparse_gradients_are_refused() -> None:
+    class Sparse(bodies.FakeBucket):
+        def buffer(self) -> torch.Tensor:
+            return torch.ones(3).to_sparse()
+
+    with pytest.raises(TypeError, match="sparse"):
+        threelc_hook(ThreeLCState(), Sparse([3]))
 
 
 def test_take_back_is_exact() -> None:

@@ -39,6 +39,21 @@ def test_failures_reach_everybody(what: str, expected: list[str]) -> None:
         assert re.match(pattern, said), said
 
 
+@pytest.mark.parametrize(
+    ("what", "server", "other"),
+    [
+        ("overflow", "NonFiniteGradientError: tensor '0.weight'", "NNCodecError: the server cannot go on"),
+        ("garbage", "DecodeError", "told"),
+        ("too much", "DecodeError: rank 2 announces 8589934592 bytes", "told"),
+    ],
+)
+def test_workers_are_told_when_the_server_cannot_go_on(what: str, server: str, other: str) -> None:
+    said = run_ranks(3, bodies.parameter_server_cannot_go_on, what)
+    assert said[0].startswith(server)
+    assert said[1].startswith("NNCodecError: the server cannot go on")
+    assert said[2].startswith(other)
+
+
 def test_arguments_are_checked() -> None:
     model = bodies.network()
     optimizer = torch.optim.SGD(model.parameters(), 0.1)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 import torch
 
-from nncodec._core import ternary_compress, ternary_compress_raw, ternary_decompress
+from nncodec._core import ternary_absmax, ternary_compress, ternary_compress_raw, ternary_decompress
 from nncodec.codecs.ternary import check_options
 from nncodec.distributed.buffers import bits_of, dtype_code
 from nncodec.errors import NNCodecError
@@ -101,7 +102,8 @@ class Compressor:
         """
         code, bits = dtype_code(values.dtype), bits_of(values)
         if values.numel() < self.min_numel:
-            message = ternary_compress_raw(bits, code)
+            finite = math.isfinite(ternary_absmax(bits, code))
+            message = ternary_compress_raw(bits, code) if finite else self._not_finite(name, values)
             self.traffic.bypassed += len(message)
             return message
         residual = self._residual(name, values.numel()) if fed_back else None
@@ -114,12 +116,24 @@ class Compressor:
             self.entropy,
         )
         if made is None:
-            if self.nonfinite == "raise":
-                raise NonFiniteGradientError("the gradient has NaN or infinite elements", tensor=name)
-            made = _NOTHING if self.nonfinite == "skip" else ternary_compress_raw(bits, code)
+            made = self._not_finite(name, values)
         self.traffic.raw += bits.nbytes
         self.traffic.compressed += len(made)
         return made
+
+    def _not_finite(self, name: str, values: torch.Tensor) -> bytes:
+        """What is sent for such a tensor, if anything."""
+        if self.nonfinite == "raise":
+            raise NonFiniteGradientError("the gradient has NaN or infinite elements", tensor=name)
+        if self.nonfinite == "skip":
+            return _NOTHING
+        return ternary_compress_raw(bits_of(values), dtype_code(values.dtype))
+
+    def nothing(self, values: torch.Tensor) -> bytes:
+        """The message that says zero in the stead of ``values``; residuals stay as they are."""
+        self.traffic.raw += values.numel() * values.element_size()
+        self.traffic.compressed += len(_NOTHING)
+        return _NOTHING
 
     def take_back(self, name: str, message: bytes) -> None:
         """Undo the sending of a message that nobody used: what it said becomes part of the residual again, exactly."""

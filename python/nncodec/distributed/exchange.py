@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import torch
 import torch.distributed as dist
 
-from nncodec.errors import NNCodecError
+from nncodec.errors import DecodeError, NNCodecError
 
 __all__ = [
     "HEADER_BYTES",
@@ -15,11 +16,14 @@ __all__ = [
     "Header",
     "gather_headers",
     "gather_payloads",
+    "largest_payload",
     "transport_device",
 ]
 
 _FIELDS = 3
 HEADER_BYTES = 8 * _FIELDS
+# More than a message and its length take beyond the elements: 10 of a varint, 46 of kind, scale, tables and states.
+_MOST_OVERHEAD = 64
 
 
 class DisagreementError(NNCodecError):
@@ -43,6 +47,11 @@ class Header:
         self.fingerprint, self.failure, self.length = fingerprint, failure, length
 
 
+def largest_payload(sizes: Iterable[int]) -> int:
+    """A bound on the payload of tensors of these sizes in bytes: no message is longer than a raw one by much."""
+    return sum(size + _MOST_OVERHEAD for size in sizes)
+
+
 def transport_device(group: Any) -> torch.device:
     """Where the backend wants its tensors: the current GPU for NCCL, else the CPU."""
     if dist.get_backend(group) == "nccl":
@@ -50,8 +59,12 @@ def transport_device(group: Any) -> torch.device:
     return torch.device("cpu")
 
 
-def gather_headers(mine: Header, group: Any) -> list[Header]:
-    """The headers of all ranks, in their order. Raises DisagreementError on every rank if fingerprints differ."""
+def gather_headers(mine: Header, group: Any, tensors: int, longest: int) -> list[Header]:
+    """The headers of all ranks, in their order.
+
+    Raises DisagreementError on every rank if fingerprints differ, DecodeError on every rank if a header names a place
+    beyond ``tensors`` or a payload beyond ``longest`` bytes: before memory is taken for it.
+    """
     device = transport_device(group)
     sent = torch.tensor([mine.fingerprint, mine.failure, mine.length], dtype=torch.int64, device=device)
     received = [torch.empty_like(sent) for _ in range(dist.get_world_size(group))]
@@ -62,6 +75,11 @@ def gather_headers(mine: Header, group: Any) -> list[Header]:
         raise DisagreementError(
             f"ranks {', '.join(map(str, odd))} of the group have tensors of other sizes or types than rank 0"
         )
+    for rank, header in enumerate(headers):
+        if not 0 <= header.failure <= tensors or not 0 <= header.length <= longest:
+            raise DecodeError(
+                f"rank {rank} of the group announces {header.length} bytes, failure {header.failure}"
+            )
     return headers
 
 

@@ -19,7 +19,13 @@ from nncodec.distributed.compressor import (
     Traffic,
     read_message,
 )
-from nncodec.distributed.exchange import HEADER_BYTES, Header, gather_headers, gather_payloads
+from nncodec.distributed.exchange import (
+    HEADER_BYTES,
+    Header,
+    gather_headers,
+    gather_payloads,
+    largest_payload,
+)
 
 __all__ = ["ThreeLCState", "threelc_hook"]
 
@@ -76,8 +82,8 @@ class ThreeLCState:
         self.step = 0
         # Buckets are rebuilt after the first step, so a parameter is known by itself and never by its place.
         self._names: dict[int, tuple[torch.Tensor, str]] = {}
-        for name, parameter in named_parameters or ():
-            self._names[id(parameter)] = (parameter, name.removeprefix("module."))
+        if named_parameters is not None:
+            self.set_names(named_parameters)
 
     @property
     def traffic(self) -> Traffic:
@@ -88,6 +94,20 @@ class ThreeLCState:
     def residuals(self) -> Mapping[str, torch.Tensor]:
         """What was not sent yet, by parameter: float32, flat."""
         return self.compressor.residuals
+
+    def set_names(self, named_parameters: Iterable[tuple[str, torch.nn.Parameter]]) -> None:
+        """Name parameters, as the argument ``named_parameters`` does: for a state that was unpickled.
+
+        The prefix "module." goes where all names have it: those of a DistributedDataParallel.
+        """
+        named = list(named_parameters)
+        if len({name for name, _ in named}) < len(named):
+            raise ValueError("named_parameters has a name twice")
+        wrapped = all(name.startswith("module.") for name, _ in named)
+        self._names = {
+            id(parameter): (parameter, name.removeprefix("module.") if wrapped else name)
+            for name, parameter in named
+        }
 
     def name_of(self, parameter: torch.Tensor) -> str:
         """The parameter's name, or a number by order of appearance."""
@@ -105,11 +125,17 @@ class ThreeLCState:
         """What :meth:`state_dict` gave on this rank."""
         if state.get("version") != _VERSION:
             raise ValueError(f"state has version {state.get('version')!r}, this reads {_VERSION}")
+        for parameter, name in self._names.values():
+            residual = state["residuals"].get(name)
+            if residual is not None and residual.numel() != parameter.numel():
+                raise ValueError(
+                    f"{name!r} has {parameter.numel()} elements, its residual {residual.numel()}"
+                )
         self.compressor.load_state_dict(state)
         self.step = int(state["step"])
 
     def __getstate__(self) -> dict[str, Any]:
-        """A process group and parameters cannot be pickled; both are set again by whoever unpickles."""
+        """A process group and parameters are not pickled; whoever unpickles sets ``process_group`` and names again."""
         return self.__dict__ | {"process_group": None, "_names": {}}
 
 
@@ -126,7 +152,13 @@ def threelc_hook(state: ThreeLCState, bucket: dist.GradBucket) -> torch.futures.
         On every rank, as ``state.nonfinite`` says.
     DisagreementError
         On every rank, when ranks have buckets of different sizes or types.
+    DecodeError
+        On every rank, when a rank announces what cannot be.
+    TypeError
+        For sparse gradients.
     """
+    if bucket.buffer().layout != torch.strided:
+        raise TypeError("threelc_hook takes dense gradients; this bucket's are sparse")
     group = state.process_group if state.process_group is not None else dist.group.WORLD
     world = dist.get_world_size(group)
     buffer = bucket.buffer()
@@ -158,7 +190,8 @@ def _average(state: ThreeLCState, bucket: Any, buffer: torch.Tensor, group: Any,
     sizes = repr([(staged.dtype, piece.numel()) for piece in slices]).encode()
     length = len(payload.data)
     try:
-        headers = gather_headers(Header(crc32c(sizes), failure, length), group)
+        longest = largest_payload(piece.numel() * piece.element_size() for piece in slices)
+        headers = gather_headers(Header(crc32c(sizes), failure, length), group, len(slices), longest)
         failed = [rank for rank, header in enumerate(headers) if header.failure]
         if failed:
             place = headers[failed[0]].failure - 1
@@ -188,7 +221,17 @@ def _messages(
     messages: list[bytes] = []
     for place, (name, piece) in enumerate(zip(names, slices, strict=True)):
         try:
-            messages.append(compressor.message(name, piece))
+            # DistributedDataParallel does not hand out the average of a parameter that no rank has used in this step
+            # (find_unused_parameters), so what its residual sent now would be lost.
+            if name in compressor.residuals and not _any(piece):
+                messages.append(compressor.nothing(piece))
+            else:
+                messages.append(compressor.message(name, piece))
         except NonFiniteGradientError as error:
             return messages, place + 1, error
     return messages, 0, None
+
+
+def _any(piece: torch.Tensor) -> bool:
+    """Whether an element is not 0; the first nearly always tells."""
+    return bool(piece[:64].any()) or bool(piece.any())

@@ -22,14 +22,14 @@ from nncodec.distributed.compressor import (
     Traffic,
     read_message,
 )
-from nncodec.distributed.exchange import HEADER_BYTES, DisagreementError, Header
-from nncodec.errors import DecodeError
+from nncodec.distributed.exchange import HEADER_BYTES, DisagreementError, Header, largest_payload
+from nncodec.errors import DecodeError, NNCodecError
 
 __all__ = ["ParameterServer", "ParameterServerWorker"]
 
 # In a server's header, instead of the place of a tensor: why nobody may go on.
-_NOT_FINITE, _DISAGREES = -1, -2
-_MAX_PAYLOAD = 1 << 34
+_NOT_FINITE, _DISAGREES, _CANNOT = -1, -2, -3
+_MAX_STRANGE_PAYLOAD = 1 << 30  # of a peer with other parameters, read so that it can be told
 _HEADER_TAG, _PAYLOAD_TAG = 3, 4
 
 
@@ -47,6 +47,7 @@ class _Peer:
         self.group = process_group
         sizes = [(name, p.dtype, p.numel()) for name, p in self.parameters.items()]
         self.fingerprint = crc32c(repr(sizes).encode())
+        self.longest = largest_payload(p.numel() * p.element_size() for p in self.parameters.values())
 
     def send(self, rank: int, failure: int, payload: bytes | bytearray) -> None:
         """A header, and the payload unless something failed."""
@@ -55,14 +56,19 @@ class _Peer:
         if failure == 0:
             dist.send(_as_tensor(payload), rank, group=self.group, tag=_PAYLOAD_TAG)
 
-    def receive(self, rank: int) -> tuple[Header, memoryview]:
-        """What :meth:`send` sent; an empty payload where something failed."""
+    def receive(self, rank: int, failures: range) -> tuple[Header, memoryview]:
+        """What :meth:`send` sent; an empty payload where something failed, for a reason in ``failures``.
+
+        Raises DecodeError before it takes memory for more than there can be.
+        """
         fields = torch.empty(3, dtype=torch.int64)
         dist.recv(fields, rank, group=self.group, tag=_HEADER_TAG)
         header = Header(*fields.tolist())
         received = torch.empty(0, dtype=torch.uint8)
-        if not 0 <= header.length <= _MAX_PAYLOAD:
-            raise DecodeError(f"rank {rank} announces a payload of {header.length} bytes")
+        known = header.fingerprint == self.fingerprint
+        longest = self.longest if known else _MAX_STRANGE_PAYLOAD
+        if not 0 <= header.length <= longest or (known and header.failure not in failures):
+            raise DecodeError(f"rank {rank} announces {header.length} bytes, failure {header.failure}")
         if header.failure == 0:
             received = torch.empty(header.length + 1, dtype=torch.uint8)
             dist.recv(received, rank, group=self.group, tag=_PAYLOAD_TAG)
@@ -125,27 +131,58 @@ class ParameterServer:
             A worker's gradient cannot be used; every worker raises, too, and nothing was changed.
         DisagreementError
             A worker has other parameters; every worker raises, too.
+        DecodeError
+            A worker's message is not well; every worker raises NNCodecError, too.
+
+        Whatever else goes wrong here, as in the optimizer, is raised once every worker was told to raise NNCodecError.
+        NonFiniteGradientError without a rank: the optimizer has made parameters that are not finite.
         """
-        received = [self._peer.receive(rank) for rank in self._workers]
+        received: list[tuple[Header, memoryview]] = []
+        well, refused = [], None
+        for rank in self._workers:
+            try:
+                received.append(self._peer.receive(rank, range(len(self._peer.parameters) + 1)))
+                well.append(rank)
+            except DecodeError as error:  # that rank may still be sending, and would not listen
+                refused = error
+        if refused is not None:
+            self._tell(well, _CANNOT)
+            raise refused
         self._stop_unless_usable([header for header, _ in received])
-        for place, (_, payload) in enumerate(received):
+        try:
+            shared = self._act_on([payload for _, payload in received])
+        except BaseException:
+            self._tell(well, _CANNOT)
+            raise
+        self.traffic.framing += HEADER_BYTES
+        for rank in self._workers:
+            self._peer.send(rank, 0, shared)
+
+    def _act_on(self, payloads: list[memoryview]) -> bytearray:
+        """Average, optimise; what every worker is to add."""
+        for place, payload in enumerate(payloads):
             reader = FieldReader(payload, 0)
             for parameter in self._peer.parameters.values():
                 if parameter.grad is None:
                     parameter.grad = torch.zeros_like(parameter)
-                read_message(reader.block("message"), parameter.grad, 1.0 / len(received), place > 0)
+                read_message(reader.block("message"), parameter.grad, 1.0 / len(payloads), place > 0)
             reader.end("payload")
         self._optimizer.step()
 
+        # All messages first: the replica must not run ahead of the workers if one cannot be made.
+        messages = {
+            name: self._compressor.message(name, parameter.detach() - self.replica[name], fed_back=False)
+            for name, parameter in self._peer.parameters.items()
+        }
         shared = FieldWriter()
-        for name, parameter in self._peer.parameters.items():
-            replica = self.replica[name]
-            message = self._compressor.message(name, parameter.detach() - replica, fed_back=False)
-            read_message(message, replica, 1.0, True)
+        for name, message in messages.items():
+            read_message(message, self.replica[name], 1.0, True)
             shared.block(message)
-        self.traffic.framing += HEADER_BYTES
-        for rank in self._workers:
-            self._peer.send(rank, 0, shared.data)
+        return shared.data
+
+    def _tell(self, ranks: Sequence[int], failure: int) -> None:
+        for rank in ranks:
+            self._peer.send(rank, failure, b"")
 
     def _stop_unless_usable(self, headers: list[Header]) -> None:
         odd = [
@@ -158,8 +195,7 @@ class ParameterServer:
         ]
         if not odd and not failed:
             return
-        for rank in self._workers:
-            self._peer.send(rank, _DISAGREES if odd else _NOT_FINITE, b"")
+        self._tell(self._workers, _DISAGREES if odd else _NOT_FINITE)
         if odd:
             raise DisagreementError(f"ranks {', '.join(map(str, odd))} have other parameters than the server")
         rank, header = failed[0]
@@ -234,9 +270,11 @@ class ParameterServerWorker:
         self.traffic.framing += HEADER_BYTES
         try:
             self._peer.send(self._server, failure, payload.data)
-            header, received = self._peer.receive(self._server)
+            header, received = self._peer.receive(self._server, range(_CANNOT, 1))
             if header.failure == _DISAGREES or header.fingerprint != self._peer.fingerprint:
                 raise DisagreementError("the server and its workers do not have the same parameters")
+            if header.failure == _CANNOT:
+                raise NNCodecError("the server cannot go on; it says why")
             if header.failure:
                 raise cause or NonFiniteGradientError(
                     "a gradient of another worker has NaN or infinite elements"
