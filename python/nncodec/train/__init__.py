@@ -7,6 +7,8 @@ All share one interface: ``result = nncodec.train.METHOD(...).fit(model, loader,
 from nncodec.train.base import Method as Method
 from nncodec.train.base import Result as Result
 from nncodec.train.compensated import CompensatedClustering as CompensatedClustering
+from nncodec.train.distillation import Distillation as Distillation
+from nncodec.train.distillation import distill as distill
 from nncodec.train.fold import fold_batchnorm as fold_batchnorm
 from nncodec.train.slq import MLQ as MLQ
 from nncodec.train.slq import SLQ as SLQ

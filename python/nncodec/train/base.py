@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import torch
 from torch import Tensor, nn
 
+from nncodec.train.distillation import watching
 from nncodec.train.steps import device_of
 
 if TYPE_CHECKING:
@@ -134,14 +135,18 @@ class Method(ABC):
             Iterated once an epoch: a ``DataLoader`` or a list of batches. Inputs are what the model takes: a tensor,
             a tuple of positional or a mapping of keyword arguments.
         loss : callable
-            ``loss(model(inputs), targets)``, the mean over the batch.
+            ``loss(model(inputs), targets)``, the mean over the batch; or what :func:`nncodec.train.distill` makes of
+            one.
         """
         work = model if self.inplace else deepcopy(model)
         if self.device is not None:
             work = work.to(self.device)
         modes = [(module, module.training) for module in work.modules()]
         cuda = device_of(work)
-        with torch.random.fork_rng([cuda] if cuda.type == "cuda" else []):
+        with (
+            torch.random.fork_rng([cuda] if cuda.type == "cuda" else []),
+            watching(loss, work),
+        ):
             torch.manual_seed(_mixed(self.seed, 0))
             run = self._begin(work, loader, loss)
             history = self._resume(run)
