@@ -10,6 +10,7 @@ from nncodec.train.compensated import CompensatedClustering as CompensatedCluste
 from nncodec.train.distillation import Distillation as Distillation
 from nncodec.train.distillation import distill as distill
 from nncodec.train.fold import fold_batchnorm as fold_batchnorm
+from nncodec.train.mlprune import MLPrune as MLPrune
 from nncodec.train.slq import MLQ as MLQ
 from nncodec.train.slq import SLQ as SLQ
 from nncodec.train.straight_through import StraightThrough as StraightThrough

@@ -49,11 +49,14 @@ class Result:
         For ``nncodec.encode(result.model.state_dict(), codec=result.codec)``, which stores exactly those weights.
     history : list of dict
         A row per unit of training: numbers and strings.
+    importance : mapping
+        For ``nncodec.encode(..., importance=result.importance)`` with a lossy codec, from methods that measure it.
     """
 
     model: nn.Module
     codec: Mapping[str, str | Codec]
     history: History
+    importance: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Run(ABC):
@@ -82,6 +85,10 @@ class Run(ABC):
     @abstractmethod
     def codec(self) -> Mapping[str, str | Codec]:
         """What stores the weights exactly, after the last unit."""
+
+    def importance(self) -> Mapping[str, Any]:
+        """What each weight's squared error matters, if the method knows."""
+        return {}
 
     def state(self) -> dict[str, Any]:
         """What a unit reads besides model and options: a nested checkpoint of tensors, numbers and strings."""
@@ -159,7 +166,7 @@ class Method(ABC):
             report.close()
         for module, training in modes:
             module.training = training
-        return Result(work, run.codec(), history)
+        return Result(work, run.codec(), history, run.importance())
 
     def _options(self) -> str:
         own = {f.name for f in fields(Method)} - {"seed"}

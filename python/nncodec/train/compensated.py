@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import Tensor, nn
 
+from nncodec.train.anchored import Anchored, rise
 from nncodec.train.base import Loader, Loss, Method, Run, codec_mapping
 from nncodec.train.clusters import cluster_count, lloyd, nearest, power_of_two, start
-from nncodec.train.kfac import Factors, as_matrix, factors, solve
+from nncodec.train.kfac import Factors, factors
 from nncodec.train.steps import compressible, first_examples
 
 if TYPE_CHECKING:
@@ -82,42 +83,26 @@ class CompensatedClustering(Method):
         return _Compensating(self, model, loader, loss)
 
 
-class _Layer:
-    """One layer: where it came from, its codebook, and which weights are frozen."""
+class _Layer(Anchored):
+    """One layer and its codebook."""
 
     def __init__(self, module: nn.Module, method: CompensatedClustering) -> None:
-        self.weight: Tensor = module.weight
-        self.bias: Tensor | None = module.bias
-        self.target = self.weight.detach().clone()
-        self.target_bias = None if self.bias is None else self.bias.detach().clone()
+        super().__init__(module)
         k = cluster_count(method.bits, method.clusters)
         centroids = start(self.weight, k, method.zero)
         movable = centroids != 0 if method.zero else torch.ones_like(centroids, dtype=torch.bool)
         centroids = lloyd(self.weight, centroids, movable)
         self.centroids = power_of_two(centroids) if method.values == "power_of_two" else centroids
-        self.free = torch.ones_like(self.weight, dtype=torch.bool)
 
     def near(self) -> Tensor:
         return self.centroids[nearest(self.weight, self.centroids)].to(self.weight.dtype)
 
-    def compensate(self, of: Factors, iterations: int) -> float:
-        """Move what is free; what is left of the residual."""
-        bias = self.bias
-        free_bias = None if bias is None else torch.ones_like(bias, dtype=torch.bool)
-        dtype = of.input.dtype
-        solved = solve(
-            of,
-            as_matrix(of, self.target, self.target_bias).to(dtype),
-            as_matrix(of, self.weight, bias).to(dtype),
-            as_matrix(of, self.free, free_bias),
-            iterations=iterations,
-        )
-        inputs = self.weight[0].numel()
-        moved = solved.matrix[:, :, :inputs].reshape(self.weight.shape).to(self.weight.dtype)
-        self.weight.copy_(torch.where(self.free, moved, self.weight))
-        if bias is not None:
-            bias.copy_(solved.matrix[:, :, inputs].reshape(-1))
-        return solved.residual
+    def state(self) -> dict[str, Any]:
+        return super().state() | {"centroids": self.centroids}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        super().restore(state)
+        self.centroids = state["centroids"].to(self.weight.device)
 
 
 class _Compensating(Run):
@@ -144,20 +129,13 @@ class _Compensating(Run):
             left = [
                 layer.compensate(damped[name], self.method.iterations) for name, layer in self.layers.items()
             ]
-            rise = sum(
-                float(
-                    damped[name].loss(as_matrix(damped[name], layer.weight - layer.target, _zero(layer.bias)))
-                )
-                for name, layer in self.layers.items()
-            )
-        return {"step": index, "residual": max(left), "predicted_rise": rise}
+            return {"step": index, "residual": max(left), "predicted_rise": rise(self.layers, damped)}
 
     def _freeze(self, index: int, of: Mapping[str, Factors]) -> None:
         """As many more weights as this step asks for, over all layers, by weighted squared error."""
         scores = []
         for name, layer in self.layers.items():
-            weighing = of[name].diagonal()[:, :, : layer.weight[0].numel()].reshape(layer.weight.shape)
-            score = (layer.weight - layer.near()) ** 2 * weighing
+            score = (layer.weight - layer.near()) ** 2 * layer.of_weights(of[name].diagonal())
             if self.method.order == "smallest":
                 score = -score
             scores.append(torch.where(layer.free, score, -torch.inf).reshape(-1))
@@ -173,15 +151,7 @@ class _Compensating(Run):
             layer.free &= ~now
 
     def state(self) -> dict[str, Any]:
-        layers = {
-            name: {
-                "target": layer.target,
-                "bias": layer.target_bias,
-                "centroids": layer.centroids,
-                "free": layer.free,
-            }
-            for name, layer in self.layers.items()
-        }
+        layers = {name: layer.state() for name, layer in self.layers.items()}
         found = {
             name: {"input": f.input, "output": f.output, "bias": f.bias} for name, f in self.factors.items()
         }
@@ -189,11 +159,7 @@ class _Compensating(Run):
 
     def restore(self, state: Mapping[str, Any]) -> None:
         for name, layer in self.layers.items():
-            own = state["layers"][name]
-            device = layer.weight.device
-            layer.target = own["target"].to(device)
-            layer.target_bias = None if own["bias"] is None else own["bias"].to(device)
-            layer.centroids, layer.free = own["centroids"].to(device), own["free"].to(device)
+            layer.restore(state["layers"][name])
         for name, f in state["factors"].items():
             device = self.layers[name].weight.device
             self.factors[name] = Factors(f["input"].to(device), f["output"].to(device), f["bias"])
@@ -201,7 +167,3 @@ class _Compensating(Run):
 
     def codec(self) -> Mapping[str, str | Codec]:
         return codec_mapping(dict.fromkeys(self.layers, "lossless"))
-
-
-def _zero(bias: Tensor | None) -> Tensor | None:
-    return None if bias is None else torch.zeros_like(bias)

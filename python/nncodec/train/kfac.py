@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from nncodec.train.steps import count_examples, device_of, moved
+
 if TYPE_CHECKING:
     from nncodec.calibration import LayerMoments
 
@@ -102,21 +104,35 @@ def factors(
     *,
     output: Callable[[Any], Tensor] | None = likelihood,
     bias: bool = True,
+    loss: Callable[[Any, Any], Tensor] | None = None,
     dtype: torch.dtype = torch.float32,
     seed: int = 0,
 ) -> dict[str, Factors]:
     """Factors of all linear and convolution layers that the batches (inputs, targets) reach, by name of the weight.
 
-    The model runs in evaluation mode and is left as it was; targets are not used. ``output`` as in
-    :func:`nncodec.calibrate`; with ``bias``, layers that have one get the constant input.
+    The model runs in evaluation mode and is left as it was. ``output`` as in :func:`nncodec.calibrate`; targets are
+    used by ``loss`` alone, a mean over the batch, which then takes its place: second moments of its gradients (the
+    empirical Fisher matrix). With ``bias``, layers that have one get the constant input.
     """
     from nncodec.moments import Collector
 
     modules = dict(model.named_modules())
-    with Collector(model, None, True, output, seed) as collector:
-        for inputs, _ in batches:
+    targets: Any = None
+    count = 0
+
+    def summed(result: Any) -> Tensor:
+        assert loss is not None
+        return loss(result, targets) * count_examples(targets)
+
+    with Collector(model, None, True, output if loss is None else summed, seed) as collector:
+        for inputs, given in batches:
+            if loss is not None:
+                targets = moved(given, device_of(model))
+                count += count_examples(targets)
             collector.run(inputs)
         moments, examples = collector.result()
+    if loss is not None:
+        examples = count
     found = {}
     for name, layer in moments.items():
         module = modules[name.rpartition(".")[0]]

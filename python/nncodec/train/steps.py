@@ -15,6 +15,7 @@ __all__ = [
     "call",
     "compressible",
     "cosine",
+    "count_examples",
     "device_of",
     "epoch",
     "evaluating",
@@ -89,12 +90,12 @@ def first_examples(loader: Iterable[tuple[Any, Any]], count: int) -> Iterator[tu
     seen = 0
     for inputs, targets in loader:
         yield inputs, targets
-        seen += _examples(targets)
+        seen += count_examples(targets)
         if seen >= count:
             return
 
 
-def _examples(targets: Any) -> int:
+def count_examples(targets: Any) -> int:
     """How many examples a batch has, whose targets are a tensor or several."""
     while isinstance(targets, tuple | list | Mapping) and targets:
         targets = next(iter(targets.values() if isinstance(targets, Mapping) else targets))
