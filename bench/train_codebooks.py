@@ -154,6 +154,19 @@ def cifar(data: Path, device: str, train: int) -> Data:
     return Data(part(*train_images(data, train)), part(*test_images(data, None)), shift=4, mirror=True)
 
 
+def trains_in_bfloat16(kind: type[nn.Module]) -> None:
+    """Makes networks of this kind compute in bfloat16 while they train (weights and evaluation stay float32)."""
+    forward = kind.forward
+
+    def mixed(self: nn.Module, images: Tensor) -> Tensor:
+        if not self.training:
+            return forward(self, images)
+        with torch.autocast(images.device.type, torch.bfloat16):
+            return forward(self, images).float()
+
+    kind.forward = mixed  # type: ignore[method-assign]  # the class: methods train copies of the network
+
+
 class LeNet300(nn.Module):
     """784-300-100-10 with ReLU; takes raw pixels 0...255 of shape (n, 28, 28)."""
 
@@ -284,6 +297,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--train", type=int, default=50000, help="CIFAR-10 images to train on")
     parser.add_argument(
+        "--bfloat16", action="store_true", help="mixed precision, channels last: twice as fast on new CPUs"
+    )
+    parser.add_argument(
         "--distill", type=float, default=0.0, help="share of the float network's word in the loss"
     )
     parser.add_argument("--test", type=int, help="test images; all of them, unless given")
@@ -303,6 +319,9 @@ def main(arguments: list[str] | None = None) -> int:
     data.test = (data.test[0][: given.test], data.test[1][: given.test])
     base = network(given.network, data, folder).to(given.device)
     before = top1(base, data)
+    if given.bfloat16:
+        trains_in_bfloat16(type(base))
+        base.to(memory_format=torch.channels_last)
     given.out.mkdir(parents=True, exist_ok=True)
     for run in given.runs or RECIPES[given.network]:
         options: dict[str, Any] = {"seed": given.seed} | (
@@ -317,6 +336,7 @@ def main(arguments: list[str] | None = None) -> int:
         else:
             result = method.fit(base, batches, F.cross_entropy)
         seconds = time.monotonic() - started
+        result.model.to(memory_format=torch.contiguous_format)
         names = [name for name in result.codec if name in dict(base.named_parameters())]
         outcome = {
             "command": " ".join(
@@ -325,6 +345,8 @@ def main(arguments: list[str] | None = None) -> int:
                     given.network,
                     run,
                     *(f"--{name} {getattr(given, name)}" for name in ("seed", "batch", "distill", "train")),
+                    *(["--bfloat16"] if given.bfloat16 else []),
+                    *([] if given.epochs is None else [f"--epochs {given.epochs}"]),
                 ]
             ),
             "method": repr(method),
