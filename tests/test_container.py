@@ -56,6 +56,53 @@ def test_the_tables_of_the_format_are_those_of_the_code():
         assert re.search(rf"\| {codec.id} \| `{codec.name}` \| {codec.version} \|", text), codec
 
 
+@given(st.lists(st.integers(0, (1 << 64) - 1), max_size=20), st.binary(max_size=12), st.integers(0, 20))
+def test_integers_in_a_row_are_those_one_by_one(values, tail, most):
+    out = FieldWriter()
+    for value in values:
+        out.varint(value)
+    data = b"xy" + bytes(out.data)
+    assert _core.read_varints(data, 2, len(values), (1 << 64) - 1) == (values, len(data))
+    one_by_one = FieldReader(data + tail, 0)
+    in_a_row = FieldReader(data + tail, 0)
+    one_by_one.at = in_a_row.at = 2
+    results = []
+    for read in (
+        lambda: [one_by_one.varint("size", most) for _ in range(len(values) + 2)],
+        lambda: in_a_row.varints(len(values) + 2, "size", most),
+    ):
+        try:
+            results.append(read())
+        except DecodeError as error:
+            results.append(str(error))
+    assert results[0] == results[1]
+    assert one_by_one.at == in_a_row.at
+
+
+@given(st.lists(st.binary(max_size=200), max_size=5), st.integers(0, (1 << 32) - 1), st.data())
+def test_chunks_that_are_skipped_lie_where_they_are_read(payloads, record_crc, data):
+    sink = _core.Sink()
+    sink.write(b"head")
+    sink.write_chunks(payloads, record_crc, 0)
+    blob = sink.take()
+    lengths, end = _core.skip_blocks(blob, 4, len(payloads))
+    assert lengths == [len(payload) for payload in payloads]
+    assert end == len(blob)
+    at = 4
+    for number, payload in enumerate(payloads):
+        start, stop, seed, crc = _core.read_block(blob, at, record_crc, number)
+        assert blob[start:stop] == payload
+        assert seed == chunk_seed(record_crc, number, len(payload))
+        assert crc == _core.crc32c(payload, seed)
+        at = stop + 4
+    if payloads:  # cut anywhere, nothing is found beyond the cut
+        cut = data.draw(st.integers(0, len(blob) - 1))
+        assert _core.skip_blocks(blob[:cut], 4, len(payloads)) is None
+        _, first_end, _, _ = _core.read_block(blob, 4, 0, 0)
+        assert (_core.read_block(blob[:cut], 4, 0, 0) is None) == (cut < first_end + 4)
+    assert _core.read_block(b"\x80\x00abcdefgh", 0, 0, 0) is None  # a length with a byte too many
+
+
 @given(st.integers(0, (1 << 64) - 1))
 def test_varints(value):
     out = FieldWriter()

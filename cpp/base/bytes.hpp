@@ -8,6 +8,7 @@
 #include <bit>
 #include <cstdint>
 #include <cstring>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -32,6 +33,22 @@ inline T load_le(const std::uint8_t* from) noexcept {
 template <typename T>
 inline void store_le(std::uint8_t* to, T value) noexcept {
     std::memcpy(to, &value, sizeof value);
+}
+
+// The integer at `at`, which moves behind it. Nothing if it is cut off or not spelled as it must be; `at` is
+// then where that was seen.
+inline std::optional<std::uint64_t> try_varint(ByteView data, std::size_t& at) noexcept {
+    std::uint64_t value = 0;
+    for (unsigned shift = 0; shift < 64 && at < data.size(); shift += 7) {
+        const std::uint8_t byte = data[at++];
+        const std::uint64_t bits = byte & 0x7F;
+        if (shift == 63 && bits > 1) break;
+        value |= bits << shift;
+        if (byte >= 0x80) continue;
+        if (byte == 0 && shift != 0) break;
+        return value;
+    }
+    return std::nullopt;
 }
 
 class ByteWriter {

@@ -25,14 +25,27 @@ void frame(ByteView payload, std::uint32_t record_crc, std::uint64_t number, std
     length.varint(payload.size());
     to = std::copy(length.data().begin(), length.data().end(), to);
     std::copy(payload.begin(), payload.end(), to);
-    ByteWriter seed;
-    seed.le(record_crc);
-    seed.le(number);
-    seed.le(std::uint64_t{payload.size()});
-    store_le(to + payload.size(), crc32c({to, payload.size()}, crc32c(seed.data())));
+    store_le(to + payload.size(),
+             crc32c({to, payload.size()}, chunk_seed(record_crc, number, payload.size())));
 }
 
 }  // namespace
+
+std::uint32_t chunk_seed(std::uint32_t record_crc, std::uint64_t number, std::uint64_t length) noexcept {
+    std::array<std::uint8_t, 20> fields;
+    store_le(fields.data(), record_crc);
+    store_le(fields.data() + 4, number);
+    store_le(fields.data() + 12, length);
+    return crc32c(fields);
+}
+
+std::optional<ChunkFrame> read_frame(ByteView file, std::size_t at) noexcept {
+    const std::optional<std::uint64_t> length = try_varint(file, at);
+    if (!length || file.size() - at < kCrcBytes || *length > file.size() - at - kCrcBytes)
+        return std::nullopt;
+    const std::size_t end = at + static_cast<std::size_t>(*length);
+    return ChunkFrame{at, end, load_le<std::uint32_t>(file.data() + end)};
+}
 
 std::size_t framed_size(std::span<const ByteView> payloads) noexcept {
     std::size_t size = 0;

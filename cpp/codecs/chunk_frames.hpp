@@ -2,12 +2,27 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <vector>
 
 #include "base/bytes.hpp"
 
 namespace nncodec {
+
+// What the checksum of a chunk's payload continues from.
+std::uint32_t chunk_seed(std::uint32_t record_crc, std::uint64_t number, std::uint64_t length) noexcept;
+
+// A chunk that lies in a file from `begin` (its payload) to four bytes behind `end` (its checksum).
+struct ChunkFrame {
+    std::size_t begin = 0;
+    std::size_t end = 0;
+    std::uint32_t crc = 0;
+};
+
+// The chunk whose length is at `at`; nothing if it is cut off or its length is not spelled as it must be. Its
+// checksum is not looked at.
+std::optional<ChunkFrame> read_frame(ByteView file, std::size_t at) noexcept;
 
 // Bytes that these payloads take with what goes around them.
 std::size_t framed_size(std::span<const ByteView> payloads) noexcept;

@@ -15,6 +15,9 @@ constexpr std::size_t kSampleRuns = 64;                     // a sample is so ma
 constexpr std::size_t kSampleRun = 64;                      // of so many numbers, spread evenly
 constexpr std::uint64_t kSymbolRange = 240;                 // of 254: a sample misses a little on either side
 
+// Used symbols in a sample, of 64 at most in all: a sample misses a few.
+constexpr std::uint64_t kRegisterSymbols = 52;
+
 std::uint64_t number_at(const Plan& plan, std::size_t i) noexcept {
     std::uint64_t value = 0;
     std::memcpy(&value, plan.data.data() + i * plan.format.bytes, plan.format.bytes);
@@ -99,20 +102,21 @@ std::uint64_t out_of_range(std::span<const std::uint32_t> counts) {
 // Judged on the sample: its entropy, corrected for the number of values (Miller & Madow), and the table's
 // share.
 unsigned mantissa_in_symbol(const Plan& plan, std::span<const std::uint64_t> numbers) {
-    // Long tensors whose raw bits are whole bytes stay so: their speed matters more. float16's become so.
+    // Long tensors whose raw bits are whole bytes stay so: their speed matters more. float16's are none, and
+    // have few exponents: then as many bits as leave a table that vector kernels hold in registers.
     const bool is_long = plan.is_long();
+    const std::uint64_t most = is_long ? kRegisterSymbols : 200;
     if (is_long && plan.format.exponent_bits != 5) return 0;
     unsigned best = 0;
     std::uint64_t least = UINT64_MAX;
     for (unsigned bits = 0; bits <= kMaxMantissaInSymbol; ++bits) {
-        if (is_long && bits != 0 && bits != 3) continue;
         const unsigned shift = plan.format.mantissa_bits - bits;
         const std::uint64_t mask = (std::uint64_t{1} << (plan.format.exponent_bits + bits)) - 1;
         std::vector<std::uint32_t> counts(mask + 1);
         for (const std::uint64_t number : numbers) ++counts[number >> shift & mask];
         const auto used = static_cast<std::uint64_t>(
             std::count_if(counts.begin(), counts.end(), [](std::uint32_t count) { return count != 0; }));
-        if (used > 200) break;
+        if (used > most) break;
         // Per sampled number, in 2^-kLogBits bits; log2(e) / 2 is 0.72, and a table costs about five bits a
         // symbol.
         const std::uint64_t n = numbers.size();

@@ -244,15 +244,14 @@ void Encoder::encode(std::span<const std::uint8_t> symbols, const Layout& layout
     encode_symbols(*tables_, task, progress);
 
     const auto n_words = static_cast<std::size_t>(end - progress.words);
-    const std::size_t at = out.size();
-    out.resize(at + 4 * lanes + 2 * n_words);
-    for (unsigned lane = 0; lane < lanes; ++lane) store_le(out.data() + at + 4 * lane, progress.states[lane]);
-    std::uint8_t* to = out.data() + at + 4 * lanes;
-    if constexpr (std::endian::native == std::endian::little) {
-        std::copy_n(reinterpret_cast<const std::uint8_t*>(progress.words), 2 * n_words, to);
-    } else {
-        for (std::size_t i = 0; i < n_words; ++i) store_le(to + 2 * i, progress.words[i]);
-    }
+    // Appended, not written into a longer `out`, which would be cleared first. Words lie in memory as in the
+    // stream (base/bytes.hpp refuses other hosts).
+    const auto append = [&](const void* from, std::size_t bytes) {
+        const auto* const first = static_cast<const std::uint8_t*>(from);
+        out.insert(out.end(), first, first + bytes);
+    };
+    append(progress.states, 4 * lanes);
+    append(progress.words, 2 * n_words);
 }
 
 }  // namespace nncodec::rans

@@ -211,27 +211,37 @@ std::optional<Frequencies> round_table(const Frequencies& exact, unsigned finene
 std::vector<Frequencies> fit_tables(std::span<const std::vector<std::uint64_t>> counts, unsigned prob_bits) {
     std::vector<Frequencies> exact;
     for (const auto& table : counts) exact.push_back(normalise(table, prob_bits));
-    std::vector<Frequencies> best = exact;
-    std::uint64_t least = UINT64_MAX;
-    for (unsigned fineness = 0; fineness <= kMaxFineness; ++fineness) {
-        std::vector<Frequencies> rounded;
+    // Roundings from the coarsest to the one that changes nothing, with what the counts cost under them.
+    struct Rounded {
+        std::vector<Frequencies> tables;
         std::uint64_t cost = 0;
+    };
+    std::vector<Rounded> candidates;
+    for (unsigned fineness = 0; fineness <= kMaxFineness; ++fineness) {
+        Rounded rounded;
         for (std::size_t t = 0; t < exact.size(); ++t) {
             auto table = round_table(exact[t], fineness);
             if (!table) break;
-            cost += cost_in_256ths(counts[t], *table);
-            rounded.push_back(std::move(*table));
+            rounded.cost += cost_in_256ths(counts[t], *table);
+            rounded.tables.push_back(std::move(*table));
         }
-        if (rounded.size() != exact.size()) continue;
-        const bool whole = rounded == exact;
-        ByteWriter bytes;
-        write_tables(bytes, rounded);
-        cost += bytes.size() * 8 * 256;
-        if (cost < least) {
-            least = cost;
-            best = std::move(rounded);
-        }
+        if (rounded.tables.size() != exact.size()) continue;
+        const bool whole = rounded.tables == exact;
+        candidates.push_back(std::move(rounded));
         if (whole) break;
+    }
+    // Writing takes longest: from the finest on, so that coarse ones, which cost more, are passed over. The
+    // coarser of equals wins.
+    std::vector<Frequencies> best = std::move(exact);
+    std::uint64_t least = UINT64_MAX;
+    for (auto candidate = candidates.rbegin(); candidate != candidates.rend(); ++candidate) {
+        if (candidate->cost >= least) continue;
+        ByteWriter bytes;
+        write_tables(bytes, candidate->tables);
+        const std::uint64_t cost = candidate->cost + bytes.size() * 8 * 256;
+        if (cost > least) continue;
+        least = cost;
+        best = std::move(candidate->tables);
     }
     return best;
 }

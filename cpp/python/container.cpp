@@ -119,9 +119,53 @@ py::memoryview make_block(std::size_t size) {
     return py::memoryview(py::cast(std::make_unique<Block>(size)));
 }
 
+// (values, place behind them), or None if one is cut off, misspelled or above `most`.
+py::object read_varints(const py::object& data, std::size_t at, std::size_t count, std::uint64_t most) {
+    const BufferView view(data, "data");
+    if (count > view.bytes().size()) return py::none();
+    py::list values;
+    for (std::size_t i = 0; i < count; ++i) {
+        const std::optional<std::uint64_t> value = try_varint(view.bytes(), at);
+        if (!value || *value > most) return py::none();
+        values.append(*value);
+    }
+    return py::make_tuple(std::move(values), at);
+}
+
+// (begin of the payload, its end, the checksum's seed, checksum), or None if the chunk at `at` is cut off or
+// its length misspelled.
+py::object read_block(const py::object& data, std::size_t at, std::uint32_t record_crc,
+                      std::uint64_t number) {
+    const BufferView view(data, "data");
+    const std::optional<ChunkFrame> frame = read_frame(view.bytes(), at);
+    if (!frame) return py::none();
+    const std::uint32_t seed = chunk_seed(record_crc, number, frame->end - frame->begin);
+    return py::make_tuple(frame->begin, frame->end, seed, frame->crc);
+}
+
+// (lengths of their payloads, place behind them), or None if one of the chunks from `at` on is odd.
+py::object skip_blocks(const py::object& data, std::size_t at, std::size_t count) {
+    const BufferView view(data, "data");
+    py::list lengths;
+    for (std::size_t i = 0; i < count; ++i) {
+        const std::optional<ChunkFrame> frame = read_frame(view.bytes(), at);
+        if (!frame) return py::none();
+        lengths.append(frame->end - frame->begin);
+        at = frame->end + sizeof frame->crc;
+    }
+    return py::make_tuple(std::move(lengths), at);
+}
+
 }  // namespace
 
 void register_container(py::module_& m) {
+    m.def("read_varints", &read_varints, "data"_a, "at"_a, "count"_a, "most"_a,
+          "Integers in a row and the place behind them; None if any is not as it must be.");
+    m.def("read_block", &read_block, "data"_a, "at"_a, "record_crc"_a, "number"_a,
+          "Begin and end of the payload of the chunk at a place, seed and value of its checksum; None if it "
+          "is odd.");
+    m.def("skip_blocks", &skip_blocks, "data"_a, "at"_a, "count"_a,
+          "Lengths of the payloads of chunks in a row and the place behind them; None if any is odd.");
     py::class_<Sink>(m, "Sink", "Collects bytes without copying them at the end.")
         .def(py::init<std::size_t>(), "capacity"_a = 0)
         .def_property_readonly("size", &Sink::size)

@@ -12,7 +12,6 @@ from nncodec._core import ChunkDecoder, decode_chunks
 from nncodec.codecs.base import codec_by_id
 from nncodec.container.descriptor import Descriptor
 from nncodec.container.walk import Chunk
-from nncodec.dtypes import item_size
 from nncodec.errors import DecodeError, LimitError, NNCodecError, VersionError
 from nncodec.tensors import Destination
 
@@ -87,12 +86,9 @@ class Output:
 
     def copy_to(self, wanted: dict[int, NDArray[np.uint8]]) -> None:
         """Give tensors of a record that has several their elements."""
-        start = 0
-        for number, tensor in enumerate(self.descriptor.tensors):
-            end = start + tensor.elements * item_size(self.descriptor.dtype)
-            if number in wanted:
-                wanted[number][...] = self._bytes[start:end]
-            start = end
+        starts = self.descriptor.tensor_starts
+        for number, target in wanted.items():
+            target[...] = self._bytes[starts[number] : starts[number + 1]]
 
 
 class Batch:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 import numpy as np
@@ -131,6 +131,12 @@ def from_numpy(dtype: np.dtype[Any]) -> DType | None:
     if metadata is not None and METADATA_KEY in metadata:
         row = BY_NAME.get(metadata[METADATA_KEY])
         return row if row is not None and row.size == dtype.itemsize else None
+    return _from_plain(dtype)
+
+
+@lru_cache(maxsize=64)
+def _from_plain(dtype: np.dtype[Any]) -> DType | None:
+    """Of a dtype without metadata: numpy leaves that out when it compares."""
     if dtype.kind in "biufc" and dtype.name in BY_NAME:
         return BY_NAME[dtype.name]
     ml_dtypes = sys.modules.get("ml_dtypes")  # an array of its types exists only if it is loaded

@@ -103,7 +103,9 @@ def _type_name(value: Any) -> str:
 
 
 def _numpy_leaf(name: str, value: NDArray[Any]) -> Leaf:
-    if isinstance(value, np.ma.MaskedArray):
+    if type(value) is not np.ndarray and isinstance(
+        value, np.ma.MaskedArray
+    ):  # numpy.ma is imported when named
         raise TypeError(f"{name!r} is a masked array; fill it and store the mask as a tensor of its own")
     dtype = dtypes.from_numpy(value.dtype)
     if dtype is None:

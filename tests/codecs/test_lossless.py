@@ -352,3 +352,17 @@ def test_a_bad_model_of_a_long_record_is_reported_by_its_chunks():
     [(chunk_elements, model, chunks)] = encode([part])
     with pytest.raises(DecodeError, match="kind of a lossless model"):
         decode(part, (chunk_elements, b"\xff" + model[1:], chunks))
+
+
+def test_long_float16_tensors_have_few_enough_symbols_for_registers():
+    """Two bits of the mantissa for weights of one scale; none where exponents alone are many."""
+    rng = np.random.default_rng(5)
+    weights = (0.05 * rng.standard_normal((512, 512))).astype(np.float16)
+    wide = np.exp2(rng.uniform(-14, 15, (512, 512))).astype(np.float16)
+    for array, most in ((weights, 2), (wide, 1)):
+        (part,) = _core.lossless_encode([(3, 512, array.reshape(-1).view(np.uint8))])
+        kind, _, low, high, bits = part.model[:5]
+        assert (kind, low, high) == (1, 0x80, 4)  # floats, 512 columns
+        assert bits <= most
+        assert (array is wide) or bits == most
+        check(part_of(3, array.shape, array.tobytes()))

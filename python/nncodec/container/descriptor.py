@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import accumulate
 
 from nncodec.codecs.base import chunk_count
 from nncodec.container import table
@@ -65,6 +66,12 @@ class Descriptor:
     def chunk_bytes(self) -> int:
         """Decoded size of every chunk but the last."""
         return self.chunk_elements * item_size(self.dtype)
+
+    @cached_property
+    def tensor_starts(self) -> list[int]:
+        """Where each tensor's bytes start among the decoded ones, and where the last one's end."""
+        size = item_size(self.dtype)
+        return list(accumulate((tensor.elements * size for tensor in self.tensors), initial=0))
 
     @property
     def shapes(self) -> tuple[tuple[int, ...], ...]:

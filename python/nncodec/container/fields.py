@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from nncodec._core import read_varints
 from nncodec.errors import DecodeError, LimitError
 
 __all__ = ["MAX_NAMES_BYTES", "MAX_NAME_BYTES", "FieldReader", "FieldWriter", "shared_prefix", "varint_size"]
@@ -89,10 +90,13 @@ class FieldReader:
         return int.from_bytes(self.raw(8, what), "little")
 
     def varint(self, what: str, maximum: int = (1 << 64) - 1) -> int:
-        at = self.at
-        if at < len(self.data) and self.data[at] < 0x80 and self.data[at] <= maximum:  # nearly all of them
-            self.at = at + 1
-            return self.data[at]
+        try:
+            byte = self.data[self.at]
+        except IndexError:
+            byte = 0x80  # the slow way says what is wrong
+        if byte < 0x80 and byte <= maximum:  # nearly all of them
+            self.at += 1
+            return byte
         byte = self.u8(what)
         value = byte & 0x7F
         shift = 0
@@ -107,6 +111,14 @@ class FieldReader:
         if value > maximum:
             raise self.fail(f"{what} is {value}, above {maximum}")
         return value
+
+    def varints(self, count: int, what: str, maximum: int = (1 << 64) - 1) -> list[int]:
+        """As many of them in a row."""
+        found = read_varints(self.data, self.at, count, maximum)
+        if found is None:
+            return [self.varint(what, maximum) for _ in range(count)]  # fails where it must
+        values, self.at = found
+        return values
 
     def block(self, what: str) -> bytes:
         at = self.at

@@ -297,7 +297,7 @@ def read_index(body: bytes | memoryview, offset: int, limit: int) -> list[IndexE
         start = end + fields.varint("offset of a record", limit)
         length = fields.varint("length of a descriptor", limit)
         chunks = fields.varint("number of chunks", fields.left)
-        lengths = tuple(fields.varint("length of a chunk", limit) for _ in range(chunks))
+        lengths = tuple(fields.varints(chunks, "length of a chunk", limit))
         dtype = read_dtype(fields)
         codec = fields.varint("codec")
         tensors = []

@@ -158,7 +158,7 @@ def read_shape(fields: FieldReader, dtype: int) -> tuple[int, ...]:
 def _sizes(fields: FieldReader, dimensions: int, dtype: int) -> tuple[int, ...]:
     if dimensions > MAX_DIMENSIONS:
         raise fields.fail(f"number of dimensions is {dimensions}, above {MAX_DIMENSIONS}")
-    shape = tuple(fields.varint("size", MAX_BYTES) for _ in range(dimensions))
-    if math.prod(size for size in shape if size) * item_size(dtype) > MAX_BYTES:
+    shape = tuple(fields.varints(dimensions, "size", MAX_BYTES))
+    if math.prod(filter(None, shape)) * item_size(dtype) > MAX_BYTES:
         raise fields.fail("a tensor takes 2^63 bytes or more")
     return shape

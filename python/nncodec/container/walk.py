@@ -7,17 +7,28 @@ Specified in docs/format.md#reading-a-stream.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
-from typing import IO, Protocol
+from typing import IO, NamedTuple, Protocol
 
-from nncodec._core import crc32c
+from nncodec._core import crc32c, read_block, skip_blocks
 from nncodec.container.descriptor import Descriptor
 from nncodec.container.fields import FieldWriter
 from nncodec.container.sections import FOOTER_BYTES, HEADER_BYTES, Footer, check_header
 from nncodec.errors import DecodeError
 
-__all__ = ["Chunk", "Memory", "Record", "Section", "Source", "Stream", "chunk_seed", "read_record", "walk"]
+__all__ = [
+    "Chunk",
+    "Memory",
+    "Record",
+    "Section",
+    "Source",
+    "Stream",
+    "chunk_seed",
+    "read_record",
+    "skip_chunks",
+    "walk",
+]
 
 _SEED = struct.Struct("<IQQ")
 _MIN_CHUNK = 6  # length, one payload byte, checksum: what a chunk takes at least
@@ -60,23 +71,15 @@ class Memory:
     def at_end(self) -> bool:
         return self.position == len(self.data)
 
-    def block(self) -> tuple[memoryview, int] | None:
-        """The next block that a 32-bit number follows, and that number; None, and nothing read, if anything is odd."""
-        data, at = self.data, self.position
-        try:
-            length = shift = 0
-            while (byte := data[at]) >= 0x80:
-                length |= (byte & 0x7F) << shift
-                shift += 7
-                at += 1
-        except IndexError:
+    def chunk(self, record_crc: int, number: int) -> Chunk | None:
+        """A record's next chunk; None, and nothing read, if anything is odd."""
+        offset = self.position
+        found = read_block(self.data, offset, record_crc, number)
+        if found is None:
             return None
-        length |= byte << shift
-        end = at + 1 + length
-        if (byte == 0 and shift) or end + 4 > len(data):
-            return None
+        start, end, seed, crc = found
         self.position = end + 4
-        return data[at + 1 : end], int.from_bytes(data[end : end + 4], "little")
+        return Chunk(number, offset, self.data[start:end], seed, crc)
 
 
 class Stream:
@@ -121,8 +124,7 @@ class Section:
     end: int
 
 
-@dataclass(frozen=True, slots=True)
-class Chunk:
+class Chunk(NamedTuple):
     """One chunk as it lies in the file; the checksum over ``payload``, seeded with ``seed``, must give
     ``crc``.
     """
@@ -142,7 +144,7 @@ class Record:
     descriptor_length: int
     descriptor: Descriptor
     crc: int
-    chunks: Iterator[Chunk]
+    chunks: Generator[Chunk, None, None]
 
 
 def varint(source: Source, what: str) -> int:
@@ -205,9 +207,9 @@ def read_record(source: Source) -> Record:
 
 
 def read_chunk(source: Source, descriptor: Descriptor, record_crc: int, number: int) -> Chunk:
+    if isinstance(source, Memory) and (chunk := source.chunk(record_crc, number)) is not None:
+        return chunk
     start = source.position
-    if isinstance(source, Memory) and (block := source.block()) is not None:
-        return Chunk(number, start, block[0], chunk_seed(record_crc, number, len(block[0])), block[1])
     try:
         length = length_before(source, f"chunk {number}")
         payload = source.take(length, f"chunk {number}")
@@ -217,9 +219,20 @@ def read_chunk(source: Source, descriptor: Descriptor, record_crc: int, number: 
     return Chunk(number, start, payload, chunk_seed(record_crc, number, length), crc)
 
 
-def _chunks(source: Source, descriptor: Descriptor, record_crc: int) -> Iterator[Chunk]:
+def _chunks(source: Source, descriptor: Descriptor, record_crc: int) -> Generator[Chunk, None, None]:
     for number in range(descriptor.chunks):
         yield read_chunk(source, descriptor, record_crc, number)
+
+
+def skip_chunks(source: Source, record: Record) -> list[int]:
+    """Read over a record's chunks, of which none has been read; the lengths of their payloads."""
+    if isinstance(source, Memory):
+        found = skip_blocks(source.data, source.position, record.descriptor.chunks)
+        if found is not None:
+            lengths, source.position = found
+            record.chunks.close()
+            return lengths
+    return [len(chunk.payload) for chunk in record.chunks]  # fails where it must
 
 
 def walk(source: Source, start: int = 0, stop: int | None = None) -> Iterator[Section | Record | Footer]:
