@@ -18,7 +18,7 @@ from nncodec.train import MLPrune  # noqa: E402
 from nncodec.train.calibrating import stratified, warn_of_missing  # noqa: E402
 from nncodec.train.kfac import Factors, factors, solve  # noqa: E402
 from nncodec.train.masks import masked  # noqa: E402
-from nncodec.train.surgeon import alive, lowest, saliency, summed_update  # noqa: E402
+from nncodec.train.surgeon import VALUE_BITS, alive, lowest, position_bits, saliency, summed_update  # noqa: E402
 
 INPUTS, OUTPUTS = 6, 4
 
@@ -96,6 +96,35 @@ def test_lowest_takes_the_cheapest_of_all_layers_and_empties_none() -> None:
     assert sum(int(mask.sum()) for mask in lowest(scores, 99, 1.0).values()) == 5
     assert sum(int(mask.sum()) for mask in lowest(scores, 99, 0.5).values()) == 2 + 1
     assert not any(mask.any() for mask in lowest(scores, 0, 1.0).values())
+
+
+def test_bits_of_positions() -> None:
+    kept = torch.zeros(8, 32, dtype=torch.bool)
+    kept[:2] = True
+    kept[5, 3] = True
+    bits = position_bits(kept)
+    assert bits.shape == kept.shape
+    assert float(bits[0, 4]) == pytest.approx(VALUE_BITS + 1)  # in full rows a place costs a bit
+    assert bits[5, 3] > bits[0, 3] + 2
+    assert bits[7, 3] > bits[5, 3]
+    many = torch.rand(64, 400, generator=torch.Generator().manual_seed(0)) < 0.05
+    assert float((position_bits(many) - VALUE_BITS).mean()) == pytest.approx(-np.log2(0.05), abs=0.5)
+
+
+def test_at_equal_loss_lonely_weights_go_first() -> None:
+    kept = torch.zeros(8, 32, dtype=torch.bool)
+    kept[:2] = True
+    kept[5, 3] = kept[6, 20] = True
+    scores = torch.where(kept, 1 / position_bits(kept), -torch.inf)
+    gone = lowest({"w": scores}, 256 - 64, 1.0)["w"]
+    assert not gone[:2].any()
+    assert bool(gone[2:].all())
+
+
+def test_price_in_bits_prunes(trained: nn.Module, batches: list[Any]) -> None:
+    result = MLPrune(sparsity=0.75, steps=6, gamma=1e-4, price="bits").fit(trained, batches, F.cross_entropy)
+    assert result.history[-1]["sparsity"] == pytest.approx(0.75, abs=0.002)
+    assert loss_of(result.model, batches) < loss_of(magnitude(trained, 0.75), batches)
 
 
 def test_dead_inputs_and_outputs_go_first() -> None:
@@ -182,6 +211,7 @@ def test_masked_training_keeps_parameters_and_their_order() -> None:
     assert layer.weight is parameter
     assert list(layer.state_dict()) == order
     assert bool((layer.weight[~mask] == 0).all())
+    assert not layer.weight[~mask].signbit().any()
     assert parameter.grad is not None
     assert bool((parameter.grad[~mask] == 0).all())
     assert not layer._forward_pre_hooks
@@ -353,7 +383,7 @@ def test_options_are_checked() -> None:
     for wrong in (
         {}, {"sparsity": 0.5, "size": 100}, {"sparsity": 1.0}, {"size": 0}, {"sparsity": 0.5, "steps": 0},
         {"sparsity": 0.5, "gamma": 0.0}, {"sparsity": 0.5, "fisher": "none"}, {"sparsity": 0.5, "cap": 0.0},
-        {"sparsity": 0.5, "compensation": "all"}, {"sparsity": 0.5, "epochs": -1},
+        {"sparsity": 0.5, "price": "euro"}, {"sparsity": 0.5, "compensation": "all"}, {"sparsity": 0.5, "epochs": -1},
     ):  # fmt: skip
         with pytest.raises(ValueError, match=r"must|one of"):
             MLPrune(**wrong)  # type: ignore[arg-type]

@@ -11,6 +11,10 @@ from nncodec.train.distillation import Distillation as Distillation
 from nncodec.train.distillation import distill as distill
 from nncodec.train.fold import fold_batchnorm as fold_batchnorm
 from nncodec.train.mlprune import MLPrune as MLPrune
+from nncodec.train.pipeline import Pipeline as Pipeline
+from nncodec.train.pipeline import PipelineResult as PipelineResult
+from nncodec.train.posttraining import PostTraining as PostTraining
+from nncodec.train.rounding import Round as Round
 from nncodec.train.slq import MLQ as MLQ
 from nncodec.train.slq import SLQ as SLQ
 from nncodec.train.straight_through import StraightThrough as StraightThrough

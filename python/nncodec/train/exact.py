@@ -28,5 +28,6 @@ def smallest_exact(weight: Tensor) -> str | Codec:
     choices: list[str | Codec] = ["lossless"]
     if weight.is_floating_point() and distinct <= values.numel() // 4:
         choices += [Codebook()] if distinct <= 1 << 16 else []
-        choices += [UniversalExact()] if distinct <= _FEW else []
+        negative_zero = bool((values.signbit() & (values == 0)).any())
+        choices += [UniversalExact()] if distinct <= _FEW and not negative_zero else []
     return min(choices, key=lambda codec: len(nncodec.encode({"w": values}, {"w": codec})))

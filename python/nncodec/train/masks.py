@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
+import torch
 from torch import Tensor, nn
 from torch.nn.utils import prune
 
@@ -26,6 +27,9 @@ def masked(layers: Iterable[tuple[nn.Module, Tensor]]) -> Iterator[None]:
     finally:
         for module, order in entered:
             if hasattr(module, "weight_mask"):
+                mask = module.weight_mask != 0
                 prune.remove(module, "weight")
+                with torch.no_grad():
+                    module.weight.masked_fill_(~mask, 0.0)  # a product with 0 may be -0
             for name in order:
                 module._parameters[name] = module._parameters.pop(name)

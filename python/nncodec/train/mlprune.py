@@ -25,12 +25,12 @@ from nncodec.train.exact import smallest_exact
 from nncodec.train.kfac import Factors, as_matrix
 from nncodec.train.masks import masked
 from nncodec.train.steps import call, compressible, cosine, device_of, epoch, evaluating, moved, sgd
-from nncodec.train.surgeon import alive, lowest, saliency, summed_update
+from nncodec.train.surgeon import alive, lowest, position_bits, saliency, summed_update
 
 if TYPE_CHECKING:
     from nncodec.codecs import Codec
 
-__all__ = ["MLPrune", "check_calibration"]
+__all__ = ["MLPrune", "Pruning", "check_calibration"]
 
 _SEARCH = 12  # encodings, to find the density that fits a size
 _RETRIES = 8  # of the last step, where compensation made the file larger than was foreseen
@@ -48,7 +48,7 @@ def check_calibration(steps: int, examples: int, iterations: int, gamma: float, 
 
 @dataclass(frozen=True)
 class MLPrune(Method):
-    """Prune linear and convolution layers together; biases and normalisations stay.
+    """Prune linear and convolution layers together; normalisations stay, and biases but those of dead units.
 
     ``loader`` must show every class; its order does not matter, for a stratified sample of one pass is drawn from it.
     Targets and ``loss`` are used for the empirical Fisher matrix and by retraining alone.
@@ -71,6 +71,9 @@ class MLPrune(Method):
         the labels and ``loss``; for any other output the Gauss-Newton matrix of its squared error.
     gamma : float
         Damping of the factors, in units of their mean eigenvalues' product.
+    price : {"weight", "bits"}
+        What the loss is weighed against: every weight alike, or the bits that it costs where it is. By "bits" rows and
+        columns of few weights go as a whole, so files are smaller at equal sparsity.
     cap : float
         No layer loses more than this share; the paper's code has 0.95.
     examples : int
@@ -98,9 +101,10 @@ class MLPrune(Method):
     compensation: Literal["anchored", "joint", "summed", "none"] = "anchored"
     fisher: Fisher = "true"
     gamma: float = 1e-5
+    price: Literal["weight", "bits"] = "weight"
     cap: float = 1.0
     examples: int = 10000
-    iterations: int = 60
+    iterations: int = 200
     batchnorm: bool = True
     epochs: int = 0
     between: int = 0
@@ -120,6 +124,8 @@ class MLPrune(Method):
             raise ValueError(
                 f"compensation must be 'anchored', 'joint', 'summed' or 'none', got {self.compensation!r}"
             )
+        if self.price not in ("weight", "bits"):
+            raise ValueError(f"price must be 'weight' or 'bits', got {self.price!r}")
         if not 0 < self.cap <= 1:
             raise ValueError(f"cap must be above 0 and at most 1, got {self.cap!r}")
         if min(self.epochs, self.between) < 0:
@@ -127,10 +133,10 @@ class MLPrune(Method):
         check_calibration(self.steps, self.examples, self.iterations, self.gamma, self.fisher)
 
     def _begin(self, model: nn.Module, loader: Loader, loss: Loss) -> Run:
-        return _Pruning(self, model, loader, loss)
+        return Pruning(self, model, loader, loss)
 
 
-class _Pruning(Run):
+class Pruning(Run):
     """Units are steps of pruning and epochs of retraining. The model holds plain, masked weights between them."""
 
     def __init__(self, method: MLPrune, model: nn.Module, loader: Loader, loss: Loss) -> None:
@@ -210,6 +216,8 @@ class _Pruning(Run):
         layer, of = self.layers[name], self.factors[name]
         bias = layer.bias if of.bias else None
         scores = layer.of_weights(saliency(damped, as_matrix(of, layer.weight, bias), alive(of)))
+        if self.method.price == "bits":
+            scores = scores / position_bits(layer.free)
         return torch.where(layer.free, scores, -torch.inf)
 
     def _remove(self, masks: Mapping[str, Tensor]) -> None:
@@ -225,6 +233,10 @@ class _Pruning(Run):
             layer.weight.masked_fill_(gone, 0.0)
             if self.method.compensation in ("anchored", "joint"):
                 left = max(left, layer.compensate(damped[name], self.method.iterations))
+            if layer.bias is not None:  # nothing depends on the output of a dead unit
+                layer.bias.masked_fill_(
+                    self.factors[name].output.diagonal(dim1=1, dim2=2).reshape(-1) == 0, 0.0
+                )
         return left
 
     def _summed(self, layer: Anchored, of: Factors, gone: Tensor) -> None:

@@ -44,6 +44,9 @@ class StraightThrough(Method):
     values : {"float", "power_of_two"}
     zero : bool
         Whether one centroid is 0 and stays so.
+    sparse : bool
+        Weights that are 0 from the start stay 0, and the codebook is that of the others (``zero`` then lets more
+        of them become 0): for a network that was pruned before.
     layers : tuple of str
         Glob patterns over names of weights.
     """
@@ -58,6 +61,7 @@ class StraightThrough(Method):
     refresh: int = 200
     values: Literal["float", "power_of_two"] = "float"
     zero: bool = True
+    sparse: bool = False
     layers: tuple[str, ...] = ("*",)
 
     def __post_init__(self) -> None:
@@ -80,9 +84,11 @@ class _Layer:
         self.weight = weight
         self.method = method
         self.shadow = weight.detach().clone()
+        self.active = weight.detach() != 0 if method.sparse else torch.ones_like(weight, dtype=torch.bool)
         k = cluster_count(method.bits, method.clusters)
-        self.centroids = start(weight, k, method.zero)
-        self.centroids = lloyd(weight, self.centroids, self._movable())
+        values = self._values()
+        self.centroids = start(values, k, method.zero)
+        self.centroids = lloyd(values, self.centroids, self._movable())
         self.thresholds = torch.zeros(0, device=weight.device)
         self.of_cell = torch.zeros(1, device=weight.device)
         self._recount(None)
@@ -91,17 +97,29 @@ class _Layer:
     def _movable(self) -> Tensor:
         return self.centroids != 0 if self.method.zero else torch.ones_like(self.centroids, dtype=torch.bool)
 
+    def _values(self) -> Tensor:
+        """The float weights that are on the codebook."""
+        return self.shadow[self.active] if self.method.sparse else self.shadow.reshape(-1)
+
+    def keep(self) -> None:
+        """Take what a step made of the weights."""
+        self.shadow.copy_(self.weight)
+        if self.method.sparse:
+            self.shadow *= self.active
+
     def quantised(self) -> Tensor:
         """The centroid of each weight's cell."""
-        return self.of_cell[torch.bucketize(self.shadow, self.thresholds)].to(self.weight.dtype)
+        near = self.of_cell[torch.bucketize(self.shadow, self.thresholds)].to(self.weight.dtype)
+        return torch.where(self.active, near, 0.0) if self.method.sparse else near
 
     def refresh(self) -> None:
         """Centroids to the means of their members, cells to what the popularity of these makes of them."""
-        cell = torch.bucketize(self.shadow, self.thresholds).reshape(-1)
+        values = self._values()
+        cell = torch.bucketize(values, self.thresholds)
         cluster = self.cluster_of_cell[cell]
         count = torch.bincount(cluster, minlength=len(self.centroids))
         total = torch.zeros(len(count), dtype=torch.float64, device=count.device)
-        total.scatter_add_(0, cluster, self.shadow.reshape(-1).double())
+        total.scatter_add_(0, cluster, values.double())
         mean = (total / count.clamp(min=1)).float()
         self.centroids = torch.where(self._movable() & (count > 0), mean, self.centroids)
         self._recount(count)
@@ -112,7 +130,7 @@ class _Layer:
         rates = torch.zeros(len(self.centroids), dtype=torch.float64)
         if count is not None and self.method.entropy:
             share = count[order].double().cpu() / count.sum().cpu()
-            variance = float(self.shadow.double().var(unbiased=False))
+            variance = float(self._values().double().var(unbiased=False))
             rates = -torch.log2(share) * (self.method.entropy * variance)  # infinite for the empty
         thresholds, kept = cells(self.centroids.tolist(), rates.tolist())
         device = self.weight.device
@@ -169,7 +187,7 @@ class _Training(Run):
     def _keep(self) -> None:
         self._steps += 1
         for layer in self.layers.values():
-            layer.shadow.copy_(layer.weight)
+            layer.keep()
             if self._steps % self.method.refresh == 0:
                 layer.refresh()
 
@@ -177,7 +195,7 @@ class _Training(Run):
         return max(len(layer.of_cell) for layer in self.layers.values())
 
     def state(self) -> dict[str, Any]:
-        names = ("shadow", "centroids", "thresholds", "cluster_of_cell", "of_cell")
+        names = ("shadow", "active", "centroids", "thresholds", "cluster_of_cell", "of_cell")
         layers = {name: {n: getattr(layer, n) for n in names} for name, layer in self.layers.items()}
         return {"layers": layers, "steps": self._steps, "optimizer": self.optimizer.state_dict()}
 

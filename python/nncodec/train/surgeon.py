@@ -13,7 +13,9 @@ from torch import Tensor
 
 from nncodec.train.kfac import Factors
 
-__all__ = ["lowest", "saliency", "summed_update"]
+__all__ = ["VALUE_BITS", "alive", "lowest", "position_bits", "saliency", "summed_update"]
+
+VALUE_BITS = 3.0
 
 
 def saliency(damped: Factors, weight: Tensor, alive: Tensor | None = None) -> Tensor:
@@ -40,6 +42,17 @@ def summed_update(damped: Factors, weight: Tensor, pruned: Tensor) -> Tensor:
     w = weight.double()
     change = -inverse_g @ (torch.where(pruned, w, 0.0) / share) @ inverse_a
     return torch.where(pruned, -w, change).to(weight.dtype)
+
+
+def position_bits(kept: Tensor) -> Tensor:
+    """About what a weight costs that stays: its place, in a mask whose rows and columns are of different density.
+
+    log2(total / (row * column)) bits, plus :data:`VALUE_BITS` for the value; for what is in ``kept`` or not alike.
+    """
+    mask = kept.reshape(kept.shape[0], -1).double()
+    rows, columns, total = mask.sum(1) + 0.5, mask.sum(0) + 0.5, mask.sum() + 1
+    chance = (rows[:, None] * columns / total).clamp(max=0.5)
+    return (VALUE_BITS - chance.log2()).reshape(kept.shape).float()
 
 
 def lowest(scores: Mapping[str, Tensor], count: int, most: float) -> dict[str, Tensor]:

@@ -1,0 +1,275 @@
+"""LeNet-5 on MNIST as small as it gets: pruned, retrained, put on a few values, encoded. It trains for some minutes.
+
+    python -m bench.training.smallest --out bench/results
+
+MLPrune without a gradient step takes most weights, by bits. What is left is a thin network (dead channels and units
+are cut out, so that training is fast), which is pruned on in rounds of masked retraining, with the original network as
+teacher on shifted images too. Then the weights go onto a codebook per layer with straight-through gradients, and the
+biases onto a coarse grid. The file holds a network of the original shapes. The last 5,000 training images are held out:
+rounds are judged by them; test images are seen at the end.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+import nncodec
+from bench.datasets import data_dir, read_safetensors
+from bench.report import environment
+from bench.tasks import task
+from bench.tasks.digits import LeNet5, read_idx
+from nncodec.train import MLPrune, Round, StraightThrough
+from nncodec.train.base import codec_mapping
+from nncodec.train.exact import smallest_exact
+from nncodec.train.steps import compressible
+
+HELD = 5000
+TEMPERATURE = 3.0
+Target = tuple[Tensor, Tensor]
+Widths = dict[str, Tensor]
+
+
+class Thin(LeNet5):
+    """LeNet-5 with some of its channels and units."""
+
+    def __init__(self, conv1: int, conv2: int, hidden: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(1, conv1, 5)
+        self.conv2 = nn.Conv2d(conv1, conv2, 5)
+        self.ip1 = nn.Linear(16 * conv2, hidden)
+        self.ip2 = nn.Linear(hidden, 10)
+
+
+@torch.no_grad()
+def thinned(model: LeNet5, widths: Widths) -> tuple[Thin, Widths]:
+    """Without units that nothing depends on, and which of the original's are left.
+
+    A unit without inputs is a constant, which goes into the biases of the next layer.
+    """
+    first, second, hidden = (w.flatten(1) for w in (model.conv1.weight, model.conv2.weight, model.ip1.weight))
+    for source, bias, following, of_unit in (
+        (first, model.conv1.bias, model.conv2, lambda w: w.sum((2, 3))),
+        (second, model.conv2.bias, model.ip1, lambda w: w.view(len(w), -1, 16).sum(2)),
+        (hidden, model.ip1.bias.relu(), model.ip2, lambda w: w),
+    ):  # fmt: skip
+        constant = (source != 0).sum(1) == 0
+        following.bias += of_unit(following.weight) @ (bias * constant)
+        if isinstance(following, nn.Linear):
+            per = following.in_features // len(constant)
+            following.weight[:, constant.repeat_interleave(per)] = 0
+        else:
+            following.weight[:, constant] = 0
+    third = model.ip2.weight
+    used_hidden = (third != 0).any(0)
+    used_second = (model.ip1.weight[used_hidden] != 0).any(0).view(-1, 16).any(1)
+    used_first = (model.conv2.weight[used_second] != 0).any(0).any(-1).any(-1)
+    made = Thin(*(max(1, int(used.sum())) for used in (used_first, used_second, used_hidden)))
+    for used in (used_first, used_second, used_hidden):
+        used[0] |= not bool(used.any())
+    made.conv1.weight.copy_(model.conv1.weight[used_first])
+    made.conv1.bias.copy_(model.conv1.bias[used_first])
+    made.conv2.weight.copy_(model.conv2.weight[used_second][:, used_first])
+    made.conv2.bias.copy_(model.conv2.bias[used_second])
+    made.ip1.weight.copy_(model.ip1.weight[used_hidden][:, used_second.repeat_interleave(16)])
+    made.ip1.bias.copy_(model.ip1.bias[used_hidden])
+    made.ip2.weight.copy_(model.ip2.weight[:, used_hidden])
+    made.ip2.bias.copy_(model.ip2.bias)
+    places = {
+        name: widths[name][used]
+        for name, used in (("conv1", used_first), ("conv2", used_second), ("ip1", used_hidden))
+    }
+    return made, places
+
+
+@torch.no_grad()
+def whole(thin: Thin, widths: Widths) -> LeNet5:
+    """The network of the original's shapes that computes the same."""
+    model = LeNet5()
+    for p in model.parameters():
+        p.zero_()
+    first, second, hidden = widths["conv1"], widths["conv2"], widths["ip1"]
+    inputs = (16 * second[:, None] + torch.arange(16)).reshape(-1)
+    model.conv1.weight[first], model.conv1.bias[first] = thin.conv1.weight, thin.conv1.bias
+    model.conv2.weight[second[:, None], first], model.conv2.bias[second] = thin.conv2.weight, thin.conv2.bias
+    model.ip1.weight[hidden[:, None], inputs], model.ip1.bias[hidden] = thin.ip1.weight, thin.ip1.bias
+    model.ip2.weight[:, hidden] = thin.ip2.weight
+    model.ip2.bias.copy_(thin.ip2.bias)
+    return model.eval()
+
+
+class Taught:
+    """Shuffled batches of images as they are and shifted by a pixel or two, with labels and the teacher's logits."""
+
+    def __init__(self, images: Tensor, labels: Tensor, teacher: nn.Module, copies: int, size: int) -> None:
+        generator = torch.Generator().manual_seed(7)
+        shown = [images]
+        for _ in range(copies):
+            dx, dy = (int(torch.randint(-2, 3, (), generator=generator)) for _ in range(2))
+            shown.append(torch.roll(images, (dy, dx), (1, 2)))  # the border of MNIST is black
+        self.images, self.labels = torch.cat(shown), labels.repeat(copies + 1)
+        self.count, self.size = len(images), size
+        with torch.inference_mode():
+            logits = torch.cat([teacher(x) for x in self.images.split(1000)])
+        self.logits = logits.clone()
+
+    def __len__(self) -> int:
+        return self.count // self.size
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Target]]:
+        order = torch.randperm(len(self.images))[: self.count]
+        for places in order.split(self.size)[: len(self)]:
+            yield self.images[places], (self.labels[places], self.logits[places])
+
+
+def taught_loss(logits: Tensor, targets: Target) -> Tensor:
+    """Half the labels' cross-entropy, half that with the teacher's softened predictions."""
+    labels, wanted = targets
+    soft = -((wanted / TEMPERATURE).softmax(1) * (logits / TEMPERATURE).log_softmax(1)).sum(1).mean()
+    return 0.5 * F.cross_entropy(logits, labels) + 0.5 * TEMPERATURE**2 * soft
+
+
+@torch.inference_mode()
+def error(model: nn.Module, images: Tensor, labels: Tensor) -> float:
+    """Per cent of wrong answers."""
+    model.eval()
+    pairs = zip(images.split(1000), labels.split(1000), strict=True)
+    return 100 - 100 * sum(int((model(x).argmax(1) == y).sum()) for x, y in pairs) / len(labels)
+
+
+def kept(model: nn.Module) -> int:
+    return sum(int(m.weight.count_nonzero()) for m in compressible(model).values())
+
+
+def encoded(model: LeNet5) -> tuple[bytes, dict[str, Any]]:
+    """The smallest exact file, and its codecs."""
+    state = {name: value.detach() for name, value in model.state_dict().items()}
+    codec = codec_mapping({name: smallest_exact(value) for name, value in state.items()})
+    blob = nncodec.encode(state, codec)
+    back = nncodec.decode(blob)
+    assert all(torch.equal(back[name], value) for name, value in state.items())
+    return blob, {name: choice if isinstance(choice, str) else choice.name for name, choice in codec.items()}
+
+
+def described(thin: Thin, widths: Widths, held: tuple[Tensor, Tensor]) -> dict[str, Any]:
+    return {
+        "weights": kept(thin),
+        "held_error": error(thin, *held),
+        "widths": [len(places) for places in widths.values()],
+    }
+
+
+def put_down(path: Path | None, done: int, thin: Thin, widths: Widths, rows: list[dict[str, Any]]) -> None:
+    if path is not None:
+        torch.save({"done": done, "model": thin.state_dict(), "widths": widths, "rows": rows}, path)
+
+
+def taken_up(path: Path) -> tuple[int, Thin, Widths, list[dict[str, Any]]]:
+    found = torch.load(path, weights_only=True)
+    thin = Thin(*(len(places) for places in found["widths"].values()))
+    thin.load_state_dict(found["model"])
+    return found["done"], thin, found["widths"], found["rows"]
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data", type=Path)
+    parser.add_argument("--out", type=Path, help="folder for the result")
+    parser.add_argument("--first", type=int, default=6000, help="weights after pruning without training")
+    parser.add_argument(
+        "--rounds", type=int, nargs="*", default=[4000, 3000, 2400, 2000], help="weights left"
+    )
+    parser.add_argument("--epochs", type=int, nargs="*", default=[3, 3, 4, 8], help="of each round")
+    parser.add_argument("--examples", type=int, default=2000, help="to measure curvature on")
+    parser.add_argument("--clusters", type=int, default=6, help="values a layer, zero not counted")
+    parser.add_argument("--entropy", type=float, default=0.02)
+    parser.add_argument("--last", type=int, default=8, help="epochs on the codebook")
+    parser.add_argument("--copies", type=int, default=2, help="shifted copies of the training set")
+    parser.add_argument("--keep", type=Path, help="state after each round, to go on from")
+    given = parser.parse_args(arguments)
+    torch.set_num_threads(1)
+    started = time.process_time()
+
+    rows: list[dict[str, Any]] = []
+
+    def say(**what: Any) -> None:
+        rows.append(what)
+        print(json.dumps(what | {"cpu s": round(time.process_time() - started)}), file=sys.stderr, flush=True)
+
+    data = data_dir(given.data)
+    if data is None:
+        parser.error("no data folder: give --data DIR or set NNCODEC_DATA")
+    images = read_idx(data / "mnist" / "train-images-idx3-ubyte.gz")
+    labels = read_idx(data / "mnist" / "train-labels-idx1-ubyte.gz").long()
+    held = images[-HELD:], labels[-HELD:]
+    teacher = task("lenet5_mnist").build(read_safetensors(data / "weights" / "lenet5_mnist.safetensors"))
+    assert isinstance(teacher, LeNet5)
+    original = sum(4 * p.numel() for p in teacher.parameters())
+    loader = Taught(images[:-HELD], labels[:-HELD], teacher, given.copies, 128)
+    common: dict[str, Any] = {"price": "bits", "examples": given.examples, "iterations": 60, "gamma": 1e-4}
+    say(step="taught", held_error=error(teacher, *held))
+
+    done = -1
+    if given.keep is not None and given.keep.exists():
+        done, thin, widths, rows = taken_up(given.keep)
+    else:
+        total = sum(m.weight.numel() for m in compressible(teacher).values())
+        everything = {"conv1": torch.arange(20), "conv2": torch.arange(50), "ip1": torch.arange(500)}
+        method = MLPrune(sparsity=1 - given.first / total, steps=10, **common)
+        thin, widths = thinned(method.fit(teacher, loader, taught_loss).model, everything)
+        say(step="prune", **described(thin, widths, held))
+        put_down(given.keep, 0, thin, widths, rows)
+    for number, (left, epochs) in enumerate(zip(given.rounds, given.epochs, strict=True)):
+        if number < done:
+            continue
+        size = sum(m.weight.numel() for m in compressible(thin).values())
+        method = MLPrune(
+            sparsity=max(0.0, 1 - left / size), steps=3, epochs=epochs, lr=0.02, seed=number, **common
+        )
+        thin, widths = thinned(method.fit(thin, loader, taught_loss).model, widths)
+        say(step="round", **described(thin, widths, held))
+        put_down(given.keep, number + 1, thin, widths, rows)
+    method = StraightThrough(
+        clusters=given.clusters, epochs=given.last, lr=0.01, entropy=given.entropy, sparse=True, refresh=100
+    )
+    thin = method.fit(thin, loader, taught_loss).model
+    thin, widths = thinned(Round().fit(thin, loader, taught_loss).model, widths)
+    thin = Round().fit(thin, loader, taught_loss).model  # constants went into biases
+    model = whole(thin, widths)
+    blob, codecs = encoded(model)
+    test = [read_idx(data / "mnist" / f"t10k-{kind}-ubyte.gz") for kind in ("images-idx3", "labels-idx1")]
+    say(step="codebook", weights=kept(model), held_error=error(model, *held), bytes=len(blob))
+    outcome = {
+        "command": "python -m bench.training.smallest " + " ".join(arguments or sys.argv[1:]),
+        "environment": environment(),
+        "original_bytes": original,
+        "original_error": error(teacher, test[0], test[1].long()),
+        "bytes": len(blob),
+        "ratio": original / len(blob),
+        "error": error(model, test[0], test[1].long()),
+        "weights": kept(model),
+        "codecs": codecs,
+        "steps": rows,
+        "cpu_seconds": round(time.process_time() - started),
+    }
+    text = json.dumps(outcome, indent=1)
+    print(text)
+    if given.out is not None:
+        given.out.mkdir(parents=True, exist_ok=True)
+        (given.out / "smallest_lenet5_mnist.json").write_text(text + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,421 @@
+"""Prune and quantise in one solve, without a gradient step.
+
+The anchored schedule of :class:`MLPrune`, carried on after pruning: weights are frozen at a level of their layer's grid
+or codebook instead of at 0, those with the largest error first, while many free ones can make up for it, and curvature
+is measured anew on the network as it is. Levels and threshold go together as in an entropy-constrained quantiser: what
+costs less loss at 0 than a share of a step squared is pruned, and one number for the whole network sets both.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from nncodec.train.anchored import Anchored, Fisher, curvature, rise
+from nncodec.train.base import Loader, Loss, Method, Run, codec_mapping
+from nncodec.train.batchnorm import fold_statistics
+from nncodec.train.clusters import cluster_count, lloyd, nearest, start
+from nncodec.train.exact import smallest_exact
+from nncodec.train.kfac import Factors, as_matrix
+from nncodec.train.mlprune import MLPrune, Pruning, check_calibration
+from nncodec.train.rounding import round_to_powers
+from nncodec.train.surgeon import lowest
+
+if TYPE_CHECKING:
+    from nncodec.codecs import Codec
+
+__all__ = ["PostTraining"]
+
+_SEARCH = 20
+_TAIL = (
+    1.5  # how slowly the last free weights are frozen: free after a share s of the steps are (1 - s) ** _TAIL
+)
+
+
+@dataclass(frozen=True)
+class PostTraining(Method):
+    """Compress a trained network from a few thousand examples, to a size or to a sparsity.
+
+    ``loader`` must show every class; its order does not matter. Its targets and ``loss`` are not used, but for the
+    empirical Fisher matrix.
+
+    Parameters
+    ----------
+    target : float, optional
+        How small; or ``sparsity``.
+    unit : {"ratio", "bytes", "bits"}
+        Of the target: bytes of the state dict over those of the file, bytes of the file, or its bits per element.
+    sparsity : float, optional
+        Share of the weights that are 0 in the end.
+    clusters : int, optional
+        At most so many values a layer, 0 among them: a codebook. None: a uniform grid per layer, whose step follows
+        from the target.
+    prune_steps, steps : int
+        In which weights are pruned, and in which the others are frozen at their level.
+    dead_zone : float
+        A weight is worth a level other than 0 from so many steps of the grid on.
+    fisher, gamma, cap, examples, iterations, layers
+        As in :class:`MLPrune`.
+    batchnorm : bool
+        Measure the running statistics of batch normalisations anew, and fold them into weight and bias in the end.
+    precision : float
+        All other float parameters are rounded to multiples of a power of two, at most this share of their root mean
+        square; 0: not.
+    """
+
+    target: float | None = None
+    unit: Literal["ratio", "bytes", "bits"] = "ratio"
+    sparsity: float | None = None
+    clusters: int | None = None
+    prune_steps: int = 8
+    steps: int = 12
+    dead_zone: float = 0.65
+    fisher: Fisher = "true"
+    gamma: float = 1e-4
+    cap: float = 1.0
+    examples: int = 2000
+    iterations: int = 60
+    batchnorm: bool = True
+    precision: float = 1 / 32
+    layers: tuple[str, ...] = ("*",)
+
+    def __post_init__(self) -> None:
+        if (self.target is None) == (self.sparsity is None):
+            raise ValueError("give target or sparsity, one of them")
+        if self.target is not None and not 0 < self.target < float("inf"):
+            raise ValueError(f"target must be positive, got {self.target!r}")
+        if self.unit not in ("ratio", "bytes", "bits"):
+            raise ValueError(f"unit must be 'ratio', 'bytes' or 'bits', got {self.unit!r}")
+        if self.sparsity is not None and not 0 <= self.sparsity < 1:
+            raise ValueError(f"sparsity must be at least 0 and below 1, got {self.sparsity!r}")
+        if self.clusters is not None:
+            cluster_count(None, self.clusters)
+        if not 0 < self.dead_zone <= 2:
+            raise ValueError(f"dead_zone must be above 0 and at most 2, got {self.dead_zone!r}")
+        if not 0 <= self.precision < float("inf"):
+            raise ValueError(f"precision must be at least 0, got {self.precision!r}")
+        if not 0 < self.cap <= 1:
+            raise ValueError(f"cap must be above 0 and at most 1, got {self.cap!r}")
+        if self.prune_steps < 1:
+            raise ValueError("prune_steps must be at least 1")
+        check_calibration(self.steps, self.examples, self.iterations, self.gamma, self.fisher)
+
+    def _begin(self, model: nn.Module, loader: Loader, loss: Loss) -> Run:
+        return _Quantising(self, model, loader, loss)
+
+    def _pruning(self) -> MLPrune:
+        """The first half. Its sparsity is not used where there is a target."""
+        return MLPrune(
+            sparsity=self.sparsity or 0.0,
+            steps=self.prune_steps,
+            fisher=self.fisher,
+            gamma=self.gamma,
+            cap=self.cap,
+            examples=self.examples,
+            iterations=self.iterations,
+            batchnorm=self.batchnorm,
+            layers=self.layers,
+        )
+
+
+class _Quantising(Pruning):
+    """Units: the steps of pruning, those of quantising, and one in which values settle and the rest is rounded."""
+
+    def __init__(self, method: PostTraining, model: nn.Module, loader: Loader, loss: Loss) -> None:
+        super().__init__(method._pruning(), model, loader, loss)
+        self.options = method
+        self.alive = {name: torch.ones_like(layer.free) for name, layer in self.layers.items()}
+        self.levels: dict[str, Tensor] = {}
+        self.steps: dict[str, float] = {}
+        self.correction = 1.0  # bytes of a real file over those foreseen
+        state = model.state_dict()
+        self.raw = sum(value.numel() * value.element_size() for value in state.values())
+        self.elements = sum(value.numel() for value in state.values())
+        self.plan = [("prune", n, method.prune_steps) for n in range(method.prune_steps)]
+        self.plan += [("quantise", n, method.steps) for n in range(method.steps)]
+        self.plan += [("settle", 0, 1)]
+
+    def unit(self, index: int) -> dict[str, Any]:
+        kind, number, of = self.plan[index]
+        if kind == "prune":
+            row = self._prune(number, index)
+            if number + 1 == of:
+                with torch.no_grad():
+                    self._make_levels()
+            return row
+        self.factors = curvature(self.model, self.calibration, self.options.fisher, self.loss, index)
+        with torch.no_grad():
+            damped = {name: self.factors[name].damped(self.options.gamma) for name in self.layers}
+            return self._quantise(number, of, damped) if kind == "quantise" else self._settle(damped)
+
+    # --- sizes
+
+    @property
+    def limit(self) -> float | None:
+        """Bytes that the file may have."""
+        target = self.options.target
+        if target is None or self.options.unit == "bytes":
+            return target
+        return float(self.raw / target if self.options.unit == "ratio" else self.elements * target / 8)
+
+    def _goal(self, scores: Mapping[str, Tensor]) -> int:
+        """How many weights keep a level other than 0, and the step of each layer's grid."""
+        device = next(iter(scores.values())).device
+        every = torch.cat([score.reshape(-1) for score in scores.values()])
+        ordered = every.sort(descending=True).values
+        spread = {name: self._weight_of(name, scores[name]) for name in self.layers}
+        limit = self.limit
+        if limit is None:
+            goal = super()._goal(scores)
+            self._set_steps(ordered, goal, spread)
+            return goal
+        rest = self._rest()
+        low, high = len(self.layers), self.kept()
+        for _ in range(_SEARCH):
+            middle = math.isqrt(low * high)
+            if middle in (low, high):
+                break
+            self._set_steps(ordered, middle, spread)
+            if rest + self.correction * self._foreseen(scores, ordered[middle - 1]) <= limit:
+                low = middle
+            else:
+                high = middle
+        self._set_steps(ordered, low, spread)
+        # Once more, with what the codecs make of it.
+        kept = {name: scores[name] >= ordered[low - 1].to(device) for name in self.layers}
+        real = sum(_coded(self._rounded(name, self.layers[name].weight * kept[name])) for name in self.layers)
+        foreseen = self._foreseen(scores, ordered[low - 1])
+        self.correction = min(max(real / max(foreseen, 1.0), 0.3), 3.0)
+        return low
+
+    def _weight_of(self, name: str, scores: Tensor) -> float:
+        """Twice the loss over the weight squared, on average over what is left of a layer."""
+        layer = self.layers[name]
+        squares = (layer.weight.double() ** 2)[layer.free].sum()
+        return float(2 * scores[layer.free].double().sum() / squares) if float(squares) > 0 else 0.0
+
+    def _set_steps(self, ordered: Tensor, goal: int, spread: Mapping[str, float]) -> None:
+        """Grids on which the price of the cheapest weight that stays is that of the dead zone."""
+        threshold = float(ordered[max(goal, 1) - 1].clamp_min(torch.finfo(torch.float32).tiny))
+        for name, weight in spread.items():
+            largest = float(self.layers[name].weight.abs().max())
+            step = math.sqrt(2 * threshold / weight) / self.options.dead_zone if weight > 0 else largest
+            self.steps[name] = min(max(step, largest / 500), max(largest, 1e-30))
+
+    def _rounded(self, name: str, weight: Tensor) -> Tensor:
+        """On the grid; what is not 0 stays so."""
+        if self.options.clusters is not None:
+            survivors = weight[weight != 0]
+            if not len(survivors):
+                return weight
+            book = self._book(survivors)
+            return torch.where(weight != 0, book[nearest(weight, book)], 0.0)
+        level = (weight / self.steps[name]).round()
+        level = torch.where((level == 0) & (weight != 0), weight.sign(), level)
+        return level * self.steps[name] + 0.0  # no negative zeros
+
+    def _book(self, survivors: Tensor) -> Tensor:
+        assert self.options.clusters is not None
+        count = self.options.clusters - 1
+        book = start(survivors, count, False)
+        return lloyd(survivors, book, torch.ones_like(book, dtype=torch.bool))
+
+    def _foreseen(self, scores: Mapping[str, Tensor], threshold: Tensor) -> float:
+        """Bytes of all layers at the entropy of their levels, with four for each level."""
+        total = 0.0
+        for name, layer in self.layers.items():
+            rounded = self._rounded(name, layer.weight * (scores[name] >= threshold))
+            counts = rounded.reshape(-1).unique(return_counts=True)[1].double()
+            total += float((counts * torch.log2(counts.sum() / counts)).sum()) / 8 + 4 * len(counts)
+        return total
+
+    def _rest(self) -> int:
+        """Bytes of all else, as it will be."""
+        from copy import deepcopy
+
+        import nncodec  # the engine is needed for files alone
+
+        model = deepcopy(self.model)
+        self._finish(model)
+        state = model.state_dict()
+        for name in self.layers:
+            state[name] = torch.zeros_like(state[name])
+        codec = {n: smallest_exact(v) for n, v in state.items() if v.is_floating_point()}
+        return len(nncodec.encode(state, codec_mapping(codec)))
+
+    # --- quantising
+
+    def _make_levels(self) -> None:
+        """The values of each layer, ascending, without 0; what is pruned stays at 0."""
+        for name, layer in self.layers.items():
+            self.alive[name] = layer.free.clone()
+            survivors = layer.weight[layer.free]
+            if self.options.clusters is not None:
+                self.levels[name] = self._book(survivors) if len(survivors) else survivors.float()
+            else:
+                step = self.steps[name]
+                most = max(1, math.ceil(2 * float(layer.weight.abs().max()) / step))
+                whole = torch.arange(1, most + 1, device=survivors.device, dtype=torch.float32)
+                self.levels[name] = torch.cat((-whole.flip(0), whole)) * step
+
+    def _near(self, name: str) -> Tensor:
+        levels, weight = self.levels[name], self.layers[name].weight
+        if not len(levels):
+            return torch.zeros_like(weight)
+        return levels[nearest(weight, levels)].to(weight.dtype)
+
+    def _quantise(self, step: int, of: int, damped: Mapping[str, Factors]) -> dict[str, Any]:
+        """Freeze those of the largest weighted error, and let the others make up for it."""
+        free = self.kept()
+        total = sum(int(alive.sum()) for alive in self.alive.values())
+        left = round(total * (1 - (step + 1) / of) ** _TAIL)
+        scores = {
+            name: torch.where(
+                layer.free,
+                -((layer.weight - self._near(name)) ** 2) * layer.of_weights(damped[name].diagonal()),
+                torch.inf,
+            )
+            for name, layer in self.layers.items()
+        }
+        every = torch.cat([score.reshape(-1) for score in scores.values()])
+        chosen = torch.zeros_like(every, dtype=torch.bool)
+        chosen[every.argsort(stable=True)[: free - left]] = True
+        parts = chosen.split([score.numel() for score in scores.values()])
+        residual = 0.0
+        for (name, layer), part in zip(self.layers.items(), parts, strict=True):
+            now = part.reshape(layer.weight.shape) & layer.free
+            layer.weight.copy_(torch.where(now, self._near(name), layer.weight))
+            layer.free &= ~now
+            residual = max(residual, layer.compensate(damped[name], self.options.iterations))
+        if self.options.batchnorm:
+            self._normalise()
+        return {
+            "quantise": step,
+            "free": self.kept() / self.weights,
+            "predicted_rise": rise(self.layers, damped),
+            "residual": residual,
+        }
+
+    def _settle(self, damped: Mapping[str, Factors]) -> dict[str, Any]:
+        """Values of levels and biases to where the loss is least, fewer weights if the file is too large, the rest."""
+        self._fit(damped)
+        for name, layer in self.layers.items():
+            _move_values(layer, damped[name], self.options.clusters is not None)
+            layer.compensate(damped[name], self.options.iterations)  # biases
+        if self.options.batchnorm:
+            self._normalise()
+        self._finish(self.model)
+        nonzero = sum(int(layer.weight.count_nonzero()) for layer in self.layers.values())
+        return {
+            "settle": 0,
+            "sparsity": 1 - nonzero / self.weights,
+            "values": {name: int(layer.weight.unique().numel()) for name, layer in self.layers.items()},
+            "predicted_rise": rise(self.layers, damped),
+        }
+
+    def _fit(self, damped: Mapping[str, Factors]) -> None:
+        """Prune what is worth least until the file fits; no other weight is free to make up for it."""
+        limit = self.limit
+        if limit is None:
+            return
+        rest = self._rest()
+        scores = {
+            name: torch.where(
+                layer.weight != 0, layer.weight**2 * layer.of_weights(damped[name].diagonal()), -torch.inf
+            )
+            for name, layer in self.layers.items()
+        }
+
+        def size(gone: Mapping[str, Tensor]) -> int:
+            return rest + sum(
+                _coded(layer.weight.masked_fill(gone[name], 0.0)) for name, layer in self.layers.items()
+            )
+
+        low = sum(int((layer.weight == 0).sum()) for layer in self.layers.values())
+        if size(lowest(scores, low, 1.0)) <= limit:
+            return
+        high = self.weights - len(self.layers)
+        while high - low > max(1, self.weights // 2000):
+            middle = (low + high) // 2 if high - low < self.weights // 8 else low + self.weights // 16
+            if size(lowest(scores, middle, 1.0)) <= limit:
+                high = middle
+            else:
+                low = middle
+        gone = lowest(scores, high, 1.0)
+        for name, layer in self.layers.items():
+            layer.weight.masked_fill_(gone[name], 0.0)
+
+    def _finish(self, model: nn.Module) -> None:
+        """Fold statistics, round what is no weight of these layers."""
+        if self.options.batchnorm:
+            fold_statistics(model)
+        if self.options.precision:
+            with torch.no_grad():
+                for name, p in model.named_parameters():
+                    if name not in self.layers and p.is_floating_point() and p.ndim < 2:
+                        round_to_powers(p, self.options.precision)
+
+    # --- outcome
+
+    def state(self) -> dict[str, Any]:
+        more = {
+            "alive": self.alive,
+            "levels": self.levels,
+            "steps": self.steps,
+            "correction": self.correction,
+        }
+        return super().state() | more
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        super().restore(state)
+        for name, layer in self.layers.items():
+            device = layer.weight.device
+            self.alive[name] = state["alive"][name].to(device)
+            if name in state["levels"]:
+                self.levels[name] = state["levels"][name].to(device)
+        self.steps, self.correction = dict(state["steps"]), state["correction"]
+
+    def codec(self) -> Mapping[str, str | Codec]:
+        names = [name for name, p in self.model.named_parameters() if p.is_floating_point()]
+        return codec_mapping({name: smallest_exact(self.model.get_parameter(name)) for name in names})
+
+
+def _coded(weight: Tensor) -> int:
+    """Bytes of one layer in the smallest exact codec."""
+    import nncodec  # the engine is needed for files alone
+
+    return len(nncodec.encode({"w": weight.detach().cpu()}, {"w": smallest_exact(weight)})) - _empty()
+
+
+def _empty() -> int:
+    import nncodec
+
+    return len(nncodec.encode({}))
+
+
+def _move_values(layer: Anchored, of: Factors, each: bool) -> None:
+    """The least-squares values of a layer's levels, each for itself, or all by one factor (a grid stays one)."""
+    weight = layer.weight
+    values = weight[weight != 0].unique()
+    if not len(values):
+        return
+    if of.bias:  # a free bias takes what it can of any change: the Schur complement is left
+        a = of.input
+        rest = a[:, :-1, :-1] - a[:, :-1, -1:] * a[:, -1:, :-1] / a[:, -1:, -1:]
+        of = Factors(rest, of.output, False)
+    dtype = of.input.dtype
+    target = as_matrix(of, layer.target, None).to(dtype)
+    parts = [(weight == value).to(dtype) for value in values] if each else [weight.to(dtype)]
+    basis = [as_matrix(of, part, None) for part in parts]
+    images = [of.product(matrix) for matrix in basis]
+    left = torch.tensor([[float((a * b).sum()) for b in images] for a in basis], dtype=torch.float64)
+    right = torch.tensor([float((target * b).sum()) for b in images], dtype=torch.float64)
+    scale = left.diagonal().sqrt().clamp_min(1e-30)
+    solved = torch.linalg.lstsq(left / scale[:, None] / scale, right / scale, driver="gelsd").solution / scale
+    made = sum(float(solved[i]) * part for i, part in enumerate(parts))
+    weight.copy_(torch.as_tensor(made).to(weight.dtype))
