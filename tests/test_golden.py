@@ -54,4 +54,5 @@ FINAL = {
     "transform1",
     "weightless1",
     "ternary1",
+    "lowrank1",
 }

@@ -8,7 +8,7 @@ import numpy as np
 
 from bench.kernels.kernel import Kernel
 from nncodec import _core
-from nncodec.reference import dct, hadamard, klt
+from nncodec.reference import dct, hadamard, klt, low_rank
 from nncodec.reference import float_planes as twin
 
 _FLOAT32 = 2
@@ -81,4 +81,13 @@ def kernels() -> Iterator[Kernel]:
         "hadamard transform, 8",
         lambda: _core.hadamard(runs, 8), runs.nbytes,
         lambda: hadamard.transform([0.5] * 8), 32,
+    )  # fmt: skip
+
+    thin, across = weights[: 512 * 32].reshape(512, 32), weights[: 32 * 512].reshape(32, 512)
+    scales, whole = np.ones(32, np.float32), np.empty((512, 512))
+    row, column = [0.5] * 32, [0.25] * 32 * 8
+    yield Kernel(
+        "low-rank product, rank 32",
+        lambda: _core.low_rank_product(thin, scales, across, 512, whole), whole.nbytes // 2,
+        lambda: low_rank.product(row, [1.0] * 32, column, 8), 32,
     )  # fmt: skip

@@ -3,6 +3,8 @@
 // this machine is compared with the scalar one: a difference is reported and ends the program with 1.
 //
 // Inputs are integers or exact in binary64, so that no machine's libm has a say in them.
+#include "digest.hpp"
+
 #include <algorithm>
 #include <cstdio>
 #include <cstring>
@@ -16,6 +18,7 @@
 #include "base/dispatch.hpp"
 #include "codecs/codebook.hpp"
 #include "codecs/lossless.hpp"
+#include "codecs/lowrank.hpp"
 #include "codecs/ternary.hpp"
 #include "codecs/trellis.hpp"
 #include "codecs/uniform.hpp"
@@ -27,93 +30,12 @@
 #include "quantize/kmeans.hpp"
 #include "quantize/trellis.hpp"
 #include "transform/dct.hpp"
+#include "transform/low_rank.hpp"
 
 using namespace nncodec;
+using namespace nncodec::digest;
 
 namespace {
-
-class Random {
-  public:
-    explicit Random(std::uint64_t seed) : state_(seed) {}
-    std::uint32_t next() noexcept {
-        state_ = state_ * 6364136223846793005U + 1442695040888963407U;
-        return static_cast<std::uint32_t>(state_ >> 32);
-    }
-    // Nearly normal, of variance 1: the sum of twelve.
-    double normal() noexcept {
-        std::int64_t sum = 0;
-        for (int i = 0; i < 12; ++i) sum += static_cast<std::int32_t>(next());
-        return static_cast<double>(sum) * 0x1p-32;
-    }
-
-  private:
-    std::uint64_t state_;
-};
-
-// What one case made, for comparison and for the digest.
-class Result {
-  public:
-    void add(ByteView bytes) {
-        const std::uint64_t size = bytes.size();
-        const auto* const at = reinterpret_cast<const std::uint8_t*>(&size);
-        bytes_.insert(bytes_.end(), at, at + sizeof size);
-        bytes_.insert(bytes_.end(), bytes.begin(), bytes.end());
-    }
-    template <typename T>
-    void add_values(std::span<const T> values) {
-        add({reinterpret_cast<const std::uint8_t*>(values.data()), values.size_bytes()});
-    }
-    const Bytes& bytes() const noexcept { return bytes_; }
-
-  private:
-    Bytes bytes_;
-};
-
-class Report {
-  public:
-    // `make` returns whether what it decoded was what it had encoded.
-    void line(const std::string& name, const std::function<bool(Result&)>& make) {
-        Result truth;
-        for (const Isa isa : {Isa::scalar, Isa::neon, Isa::avx2, Isa::avx512}) {
-            if (!isa_supported(isa)) continue;
-            force_isa(isa_name(isa));
-            Result result;
-            const bool round_trip = make(result);
-            if (isa == Isa::scalar) truth = result;
-            if (round_trip && result.bytes() == truth.bytes()) continue;
-            std::fprintf(stderr, "%s: %s %s\n", name.c_str(), std::string(isa_name(isa)).c_str(),
-                         round_trip ? "differs from scalar" : "does not decode what it encoded");
-            failed_ = true;
-        }
-        std::printf("%-44s %9zu bytes  %08x\n", name.c_str(), truth.bytes().size(), crc32c(truth.bytes()));
-    }
-    bool failed() const noexcept { return failed_; }
-
-  private:
-    bool failed_ = false;
-};
-
-Bytes noise(std::size_t n, std::uint64_t seed) {
-    Random random(seed);
-    Bytes bytes(n);
-    for (std::uint8_t& b : bytes) b = static_cast<std::uint8_t>(random.next() >> 24);
-    return bytes;
-}
-
-// Floats whose scale changes from row to row, with zeros and, if asked for, patterns that are not finite.
-Bytes weights(DType dtype, std::size_t n, std::size_t columns, bool special, std::uint64_t seed) {
-    Random random(seed);
-    const std::size_t element = number_format(static_cast<std::uint8_t>(dtype)).bytes;
-    Bytes bytes(n * element);
-    for (std::size_t i = 0; i < n; ++i) {
-        const double scale = 0x1p-6 * static_cast<double>(1 + i / columns % 7);
-        std::uint64_t bits = round_to(dtype, scale * random.normal());
-        if (i % 97 == 0) bits = 0;
-        if (special && i % 1009 == 0) bits = ~std::uint64_t{i};
-        std::memcpy(bytes.data() + i * element, &bits, element);
-    }
-    return bytes;
-}
 
 void checksums(Report& report) {
     const Bytes data = noise(20000, 1);
@@ -568,6 +490,36 @@ void codebook_codec(Report& report) {
     }
 }
 
+void lowrank_codec(Report& report) {
+    const Shape shape{60, 10, 3, 3};
+    const auto [rows, columns] = lowrank::sides_of(shape);
+    for (const DType dtype : {DType::float32, DType::bfloat16}) {
+        const auto code = static_cast<std::uint8_t>(dtype);
+        const Bytes data = weights(dtype, rows * columns, columns, false, 17);
+        report.line("lowrank type=" + std::to_string(code), [&](Result& result) {
+            std::vector<double> numbers(rows * columns);
+            FloatSource(dtype, data).load(0, numbers);
+            std::vector<double> values;
+            const low_rank::Factors f = low_rank::decompose(numbers, rows, columns, {0, 0.8}, values);
+            result.add_values(std::span<const double>(values));
+            std::vector<float> both = f.left;
+            both.insert(both.end(), f.right.begin(), f.right.end());
+            const ByteView raw{reinterpret_cast<const std::uint8_t*>(both.data()), 4 * both.size()};
+            const std::vector<Shape> inner{{rows, f.rank}, {f.rank, columns}};
+            const UniformPlan plan({DType::float32, raw, inner, 0x1p-8, {}, "digest"}, {}, 1);
+            const Bytes chunk = plan.encode_chunk(0);
+            const ByteView view = chunk;
+            const Bytes model =
+                lowrank::write_model(2, f.scales, plan.chunk_elements(), plan.model(), std::span(&view, 1));
+            result.add(model);
+            Bytes back(data.size());
+            LowRankDecoder(code, std::span(&shape, 1), rows * columns, model).decode(0, {}, back);
+            result.add(back);
+            return true;
+        });
+    }
+}
+
 }  // namespace
 
 int main() {
@@ -585,5 +537,6 @@ int main() {
     weightless_codec(report);
     ternary_codec(report);
     codebook_codec(report);
+    lowrank_codec(report);
     return report.failed() ? 1 : 0;
 }

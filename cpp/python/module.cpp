@@ -30,6 +30,7 @@ void register_lattice(py::module_& m);
 void register_universal_coders(py::module_& m);
 void register_codecs_weightless(py::module_& m);
 void register_codecs_trellis(py::module_& m);
+void register_codecs_lowrank(py::module_& m);
 void register_feedback(py::module_& m);
 
 namespace {
@@ -83,4 +84,5 @@ PYBIND11_MODULE(_core, m, pybind11::mod_gil_not_used()) {
     register_universal_coders(m);
     register_codecs_weightless(m);
     register_codecs_trellis(m);
+    register_codecs_lowrank(m);
 }

@@ -63,9 +63,9 @@ Moments second_moments(std::size_t rows, std::size_t n, std::size_t threads,
 std::vector<double> cholesky_pivots(std::span<const double> matrix, std::size_t n);
 
 // Eigenvalues in descending order; eigenvectors as columns of `vectors` (n x n). False if it did not
-// converge.
+// converge. An entry beside the diagonal counts as zero below `tolerance` times the diagonal ones beside it.
 bool eigenvectors(std::span<const double> matrix, std::size_t n, std::span<double> values,
-                  std::span<double> vectors);
+                  std::span<double> vectors, double tolerance = 0x1p-52);
 
 struct EncodedBasis {
     Basis basis;  // the one that decode_basis gives

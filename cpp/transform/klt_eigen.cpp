@@ -3,7 +3,6 @@
 // Deterministic: only operations that IEEE 754 rounds exactly, in a fixed order.
 #include <algorithm>
 #include <cmath>
-#include <limits>
 #include <numeric>
 
 #include "transform/klt.hpp"
@@ -123,13 +122,13 @@ void sweep(Tridiagonal& t, std::size_t n, std::size_t first, std::size_t last) n
     e[last] = 0;
 }
 
-bool diagonalise(Tridiagonal& t, std::size_t n) noexcept {
+bool diagonalise(Tridiagonal& t, std::size_t n, double tolerance) noexcept {
     for (std::size_t first = 0; first < n; ++first) {
         for (int iteration = 0;; ++iteration) {
             std::size_t last = first;
             for (; last + 1 < n; ++last) {
                 const double size = std::abs(t.diagonal[last]) + std::abs(t.diagonal[last + 1]);
-                if (std::abs(t.below[last]) <= std::numeric_limits<double>::epsilon() * size) break;
+                if (std::abs(t.below[last]) <= tolerance * size) break;
             }
             if (last == first) break;
             if (iteration == kMaxIterations) return false;
@@ -156,9 +155,9 @@ std::vector<double> cholesky_pivots(std::span<const double> matrix, std::size_t 
 }
 
 bool eigenvectors(std::span<const double> matrix, std::size_t n, std::span<double> values,
-                  std::span<double> vectors) {
+                  std::span<double> vectors, double tolerance) {
     Tridiagonal t = tridiagonalise({matrix.begin(), matrix.end()}, n);
-    if (!diagonalise(t, n)) return false;
+    if (!diagonalise(t, n, tolerance)) return false;
     std::vector<std::size_t> order(n);
     std::iota(order.begin(), order.end(), std::size_t{0});
     std::stable_sort(order.begin(), order.end(),

@@ -109,9 +109,19 @@ def pruned() -> dict[str, Any]:
     return {"kernel": kernel, "matrix": bell(200, 10).reshape(10, 20)}
 
 
+def thin() -> dict[str, Any]:
+    """Matrices of rank 2, as a convolution and as float16; and a vector."""
+    made = bell(24, 12).reshape(12, 2) @ bell(90, 13).reshape(2, 45)
+    return {
+        "conv": made.astype(np.float32).reshape(12, 5, 3, 3),
+        "half": made[:, :20].astype(np.float16),
+        "bias": bell(12, 14),
+    }
+
+
 def goldens() -> dict[str, tuple[Any, Any, dict[str, float]]]:
     """Name of each golden file to (input, codec, budget)."""
-    from nncodec.codecs import CODECS, Codebook, Transform, Universal, Weightless
+    from nncodec.codecs import CODECS, Codebook, LowRank, Transform, Uniform, Universal, Weightless
 
     made: dict[str, tuple[Any, Any, dict[str, float]]] = {}
     for codec in sorted(CODECS.values(), key=lambda codec: codec.id):
@@ -122,6 +132,8 @@ def goldens() -> dict[str, tuple[Any, Any, dict[str, float]]]:
                 f"{name}_bloomier": (sparse, Weightless(6, "bloomier", packed=True), {}),
                 f"{name}_exact": (sparse, Weightless(exact=True), {}),
             }
+        elif codec is LowRank:
+            made[name] = (thin, LowRank(rank=2, inner=Uniform()), {"step": 0.0625})
         elif codec.lossy:
             made[name] = (lossy, codec.name, {"step": 0.0625} if codec.budgeted else {})
         else:

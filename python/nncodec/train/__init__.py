@@ -9,6 +9,7 @@ from nncodec.train.base import Result as Result
 from nncodec.train.compensated import CompensatedClustering as CompensatedClustering
 from nncodec.train.distillation import Distillation as Distillation
 from nncodec.train.distillation import distill as distill
+from nncodec.train.enc import ENC as ENC
 from nncodec.train.fold import fold_batchnorm as fold_batchnorm
 from nncodec.train.mlprune import MLPrune as MLPrune
 from nncodec.train.pipeline import Pipeline as Pipeline

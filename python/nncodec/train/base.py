@@ -94,6 +94,9 @@ class Run(ABC):
         """What a unit reads besides model and options: a nested checkpoint of tensors, numbers and strings."""
         return {}
 
+    def rebuild(self, state: Mapping[str, Any]) -> None:  # noqa: B027 (most methods leave the layers alone)
+        """Give the model the layers it had when :meth:`state` was made; before weights and state are taken back."""
+
     def restore(self, state: Mapping[str, Any]) -> None:
         """Take back what :meth:`state` gave; tensors may come on the wrong device."""
         if state:
@@ -205,6 +208,7 @@ class Method(ABC):
                 raise ValueError(
                     f"checkpoint {self.checkpoint!s} has {what} {content.get(what)}, this training {mine}"
                 )
+        run.rebuild(content["state"])
         own = run.model.state_dict()
         stored = content["model"]
         if {name: value.shape for name, value in own.items()} != {n: v.shape for n, v in stored.items()}:
