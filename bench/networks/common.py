@@ -15,7 +15,7 @@ from bench.datasets import data_dir
 from bench.suite import Options, Row
 from bench.train_codebooks import Batches, Data, cifar, mnist, network, top1
 
-__all__ = ["NETWORKS", "Subject", "row", "subject"]
+__all__ = ["NETWORKS", "Subject", "measured", "row", "subject"]
 
 NETWORKS = ("lenet300", "lenet5_mnist", "resnet20_cifar10")
 _CIFAR_IMAGES = 10_000  # training images; all would only take memory here
@@ -85,6 +85,11 @@ def row(entry: str, of: Subject, model: nn.Module, codec: Mapping[str, Any], **m
     back = nncodec.decode(blob)
     if not all(torch.equal(back[name], value) for name, value in state.items()):
         raise ValueError(f"{entry}: the codec changed a weight")
+    return measured(entry, of, model, len(blob), **more)
+
+
+def measured(entry: str, of: Subject, model: nn.Module, size: int, **more: Any) -> Row:
+    """The row of a model that came out of a file of so many bytes."""
     method, network_, setting = entry.split("/")
     return {
         "entry": entry,
@@ -93,8 +98,8 @@ def row(entry: str, of: Subject, model: nn.Module, codec: Mapping[str, Any], **m
         "setting": setting,
         "original": of.top1,
         "accuracy": top1(model, of.data),
-        "bytes": len(blob),
-        "ratio": of.raw_bytes / len(blob),
+        "bytes": size,
+        "ratio": of.raw_bytes / size,
         "weights": density(model),
         **more,
     }

@@ -186,15 +186,13 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--data", type=Path)
     parser.add_argument("--out", type=Path, help="folder for the result")
-    parser.add_argument("--first", type=int, default=6000, help="weights after pruning without training")
-    parser.add_argument(
-        "--rounds", type=int, nargs="*", default=[4000, 3000, 2400, 2000], help="weights left"
-    )
-    parser.add_argument("--epochs", type=int, nargs="*", default=[3, 3, 4, 8], help="of each round")
+    parser.add_argument("--first", type=int, default=4000, help="weights after pruning without training")
+    parser.add_argument("--rounds", type=int, nargs="*", default=[2600, 2000], help="weights left")
+    parser.add_argument("--epochs", type=int, nargs="*", default=[3, 6], help="of each round")
     parser.add_argument("--examples", type=int, default=2000, help="to measure curvature on")
     parser.add_argument("--clusters", type=int, default=6, help="values a layer, zero not counted")
     parser.add_argument("--entropy", type=float, default=0.02)
-    parser.add_argument("--last", type=int, default=8, help="epochs on the codebook")
+    parser.add_argument("--last", type=int, default=5, help="epochs on the codebook")
     parser.add_argument("--copies", type=int, default=2, help="shifted copies of the training set")
     parser.add_argument("--keep", type=Path, help="state after each round, to go on from")
     given = parser.parse_args(arguments)
@@ -217,7 +215,7 @@ def main(arguments: list[str] | None = None) -> int:
     assert isinstance(teacher, LeNet5)
     original = sum(4 * p.numel() for p in teacher.parameters())
     loader = Taught(images[:-HELD], labels[:-HELD], teacher, given.copies, 128)
-    common: dict[str, Any] = {"price": "bits", "examples": given.examples, "iterations": 60, "gamma": 1e-4}
+    common: dict[str, Any] = {"price": "bits", "examples": given.examples, "iterations": 40, "gamma": 1e-5}
     say(step="taught", held_error=error(teacher, *held))
 
     done = -1

@@ -30,7 +30,10 @@ class Collector:
         sensitivity: bool,
         output: Callable[[Any], Tensor] | None,
         seed: int,
+        enough: int | None = None,
     ) -> None:
+        """``enough``: of a convolution's positions, only a regular part is looked at where a batch has more vectors."""
+        self._enough = enough
         here = next(model.parameters(), torch.empty(0)).device
         self._device = here if device is None else torch.device(device)
         self._model = model if self._device == here else deepcopy(model).to(self._device)
@@ -67,7 +70,7 @@ class Collector:
     def _watch(self, name: str) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], Tensor | None]:
         def hook(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor | None:
             with torch.no_grad():
-                self._moments[name].add_input(module, inputs[0].detach())
+                self._moments[name].add_input(module, inputs[0].detach(), self._enough)
             if not self._sensitivity:
                 return None
             # A zero added to the output, to ask for the derivative by: works with frozen weights too.
@@ -111,6 +114,7 @@ class _Moments:
         self.shape = tuple(weight.shape)
         self.groups = getattr(module, "groups", 1)
         self.vectors = 0
+        self._turn = 0  # other positions each time, where not all are looked at
         new = {"dtype": torch.float64, "device": weight.device}
         if isinstance(module, nn.Embedding):
             self.input = torch.zeros(self.shape[0], **new)
@@ -121,7 +125,7 @@ class _Moments:
             self.mean = torch.zeros(self.groups, k, **new)
         self.output = torch.zeros(0, 0, **new)
 
-    def add_input(self, module: nn.Module, x: Tensor) -> None:
+    def add_input(self, module: nn.Module, x: Tensor, enough: int | None = None) -> None:
         if isinstance(module, nn.Embedding):
             self.input += torch.bincount(x.reshape(-1), minlength=self.shape[0])
             self.vectors += x.numel()
@@ -131,7 +135,8 @@ class _Moments:
             x = x if x.ndim == len(self.shape) else x[None]  # convolutions take single examples too
             step = max(1, _PATCH_ELEMENTS // max(1, x[0].numel() * prod(self.shape[2:])))
             for piece in x.split(step):
-                self._add_vectors(patches(module, piece))
+                self._add_vectors(patches(module, piece, _every(module, x, enough), self._turn))
+                self._turn += 1
 
     def _add_vectors(self, x: Tensor) -> None:
         """x of shape (groups, vectors, k)."""
@@ -159,8 +164,20 @@ class _Moments:
         return LayerMoments(self.shape, input_, mean, output, self.vectors)
 
 
-def patches(module: nn.Module, x: Tensor) -> Tensor:
-    """What a convolution multiplies its kernels with: (groups, examples * positions, inputs / groups * kernel size)."""
+def _every(module: nn.Module, x: Tensor, enough: int | None) -> int:
+    """Of positions along each axis to take one, so that about so many vectors are left of a batch."""
+    if enough is None:
+        return 1
+    positions = x[0, 0].numel() / prod(module.stride)  # but for the border
+    share = len(x) * positions / enough
+    return max(1, int(share ** (1 / (x.ndim - 2))))
+
+
+def patches(module: nn.Module, x: Tensor, every: int = 1, turn: int = 0) -> Tensor:
+    """What a convolution multiplies its kernels with: (groups, examples * positions, inputs / groups * kernel size).
+
+    ``every`` above 1: only every so many positions along each axis, others in each ``turn``.
+    """
     assert isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d)
     n, channels = x.shape[:2]
     spans = [d * (k - 1) for d, k in zip(module.dilation, module.kernel_size, strict=True)]
@@ -176,6 +193,8 @@ def patches(module: nn.Module, x: Tensor) -> Tensor:
         zip(spans, module.stride, module.dilation, strict=True), 2
     ):
         x = x.unfold(axis, span + 1, stride)[..., ::dilation]
+        first = min(turn // every ** (axis - 2) % every, x.shape[axis] - 1)
+        x = x.movedim(axis, 0)[first::every].movedim(0, axis)
     axes = len(spans)
     x = x.reshape(n, module.groups, channels // module.groups, *x.shape[2:])
     positions, kernel = range(3, 3 + axes), range(3 + axes, 3 + 2 * axes)

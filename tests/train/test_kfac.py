@@ -132,3 +132,17 @@ def test_damping_is_checked() -> None:
         Factors(spd(1, 2, 1), spd(1, 2, 1), False).damped(-1)
     dead = Factors(torch.zeros(1, 2, 2), torch.zeros(1, 2, 2), False).damped(1e-4)
     assert dead.surgeon_diagonal().isfinite().all()
+
+
+def test_enough_positions_make_the_same_matrix() -> None:
+    """Of inputs that are alike everywhere, a part says as much as all; where there are few vectors, all count."""
+    torch.manual_seed(0)
+    layer = nn.Conv2d(3, 4, 3, padding=1, bias=False).double()
+    x = torch.randn(64, 3, 16, 16, dtype=torch.float64)
+    every = factors(layer, [(x, None)], output=lambda z: z, dtype=torch.float64)["weight"]
+    part = factors(layer, [(x, None)], output=lambda z: z, dtype=torch.float64, enough=2000)["weight"]
+    torch.testing.assert_close(part.input, every.input, rtol=0.2, atol=0.15)
+    assert not torch.equal(part.input, every.input)
+    torch.testing.assert_close(part.output, every.output)
+    same = factors(layer, [(x, None)], output=lambda z: z, dtype=torch.float64, enough=64 * 256)["weight"]
+    assert torch.equal(same.input, every.input)

@@ -19,6 +19,8 @@ from nncodec.train.kfac import Factors, as_matrix, factors, likelihood, solve
 
 __all__ = ["Anchored", "Fisher", "curvature", "rise"]
 
+_ENOUGH = 8192  # vectors of a batch and layer: several times the rows of usual matrices
+
 Fisher: TypeAlias = Literal["true", "sampled", "empirical", "output"]
 
 
@@ -94,11 +96,11 @@ def curvature(
     matrix of half the squared error of whatever the model returns.
     """
     if fisher == "empirical":
-        return factors(model, batches, loss=loss, seed=seed)
+        return factors(model, batches, loss=loss, seed=seed, enough=_ENOUGH)
     if fisher == "sampled":
         draw = torch.Generator().manual_seed(seed)
-        return factors(model, batches, output=lambda z: _sampled(z, draw), seed=seed)
-    return factors(model, batches, output=likelihood if fisher == "true" else None, seed=seed)
+        return factors(model, batches, output=lambda z: _sampled(z, draw), seed=seed, enough=_ENOUGH)
+    return factors(model, batches, output=likelihood if fisher == "true" else None, seed=seed, enough=_ENOUGH)
 
 
 def _sampled(logits: Tensor, draw: torch.Generator) -> Tensor:

@@ -107,12 +107,14 @@ def factors(
     loss: Callable[[Any, Any], Tensor] | None = None,
     dtype: torch.dtype = torch.float32,
     seed: int = 0,
+    enough: int | None = None,
 ) -> dict[str, Factors]:
     """Factors of all linear and convolution layers that the batches (inputs, targets) reach, by name of the weight.
 
     The model runs in evaluation mode and is left as it was. ``output`` as in :func:`nncodec.calibrate`; targets are
     used by ``loss`` alone, a mean over the batch, which then takes its place: second moments of its gradients (the
-    empirical Fisher matrix). With ``bias``, layers that have one get the constant input.
+    empirical Fisher matrix). With ``bias``, layers that have one get the constant input. ``enough``: where a batch has
+    more vectors than that, for its images are large, only a part of a convolution's positions goes into A.
     """
     from nncodec.moments import Collector
 
@@ -124,7 +126,7 @@ def factors(
         assert loss is not None
         return loss(result, targets) * count_examples(targets)
 
-    with Collector(model, None, True, output if loss is None else summed, seed) as collector:
+    with Collector(model, None, True, output if loss is None else summed, seed, enough) as collector:
         for inputs, given in batches:
             if loss is not None:
                 targets = moved(given, device_of(model))

@@ -165,7 +165,6 @@ class _Quantising(Pruning):
 
     def _goal(self, scores: Mapping[str, Tensor]) -> int:
         """How many weights keep a level other than 0, and the step of each layer's grid."""
-        device = next(iter(scores.values())).device
         every = torch.cat([score.reshape(-1) for score in scores.values()])
         ordered = every.sort(descending=True).values
         spread = {name: self._weight_of(name, scores[name]) for name in self.layers}
@@ -187,8 +186,12 @@ class _Quantising(Pruning):
                 high = middle
         self._set_steps(ordered, low, spread)
         # Once more, with what the codecs make of it.
-        kept = {name: scores[name] >= ordered[low - 1].to(device) for name in self.layers}
-        real = sum(_coded(self._rounded(name, self.layers[name].weight * kept[name])) for name in self.layers)
+        real = 0
+        for name, layer in self.layers.items():
+            made = torch.zeros_like(layer.weight)
+            kept = scores[name] >= ordered[low - 1]
+            made[kept] = self._rounded(name, layer.weight[kept]).to(made.dtype)
+            real += _coded(made, smallest_exact(made))
         foreseen = self._foreseen(scores, ordered[low - 1])
         self.correction = min(max(real / max(foreseen, 1.0), 0.3), 3.0)
         return low
@@ -207,17 +210,14 @@ class _Quantising(Pruning):
             step = math.sqrt(2 * threshold / weight) / self.options.dead_zone if weight > 0 else largest
             self.steps[name] = min(max(step, largest / 500), max(largest, 1e-30))
 
-    def _rounded(self, name: str, weight: Tensor) -> Tensor:
-        """On the grid; what is not 0 stays so."""
+    def _rounded(self, name: str, survivors: Tensor) -> Tensor:
+        """Weights that are to stay, on the grid or codebook; none becomes 0."""
         if self.options.clusters is not None:
-            survivors = weight[weight != 0]
-            if not len(survivors):
-                return weight
             book = self._book(survivors)
-            return torch.where(weight != 0, book[nearest(weight, book)], 0.0)
-        level = (weight / self.steps[name]).round()
-        level = torch.where((level == 0) & (weight != 0), weight.sign(), level)
-        return level * self.steps[name] + 0.0  # no negative zeros
+            return book[nearest(survivors, book)] if len(survivors) else survivors
+        level = (survivors / self.steps[name]).round()
+        level = torch.where(level == 0, survivors.sign(), level)
+        return level * self.steps[name]
 
     def _book(self, survivors: Tensor) -> Tensor:
         assert self.options.clusters is not None
@@ -229,8 +229,10 @@ class _Quantising(Pruning):
         """Bytes of all layers at the entropy of their levels, with four for each level."""
         total = 0.0
         for name, layer in self.layers.items():
-            rounded = self._rounded(name, layer.weight * (scores[name] >= threshold))
-            counts = rounded.reshape(-1).unique(return_counts=True)[1].double()
+            survivors = layer.weight[scores[name] >= threshold]
+            counts = self._rounded(name, survivors).unique(return_counts=True)[1].double()
+            zeros = counts.new_tensor([max(1, layer.weight.numel() - len(survivors))])
+            counts = torch.cat((zeros, counts))
             total += float((counts * torch.log2(counts.sum() / counts)).sum()) / 8 + 4 * len(counts)
         return total
 
@@ -331,21 +333,26 @@ class _Quantising(Pruning):
             for name, layer in self.layers.items()
         }
 
-        def size(gone: Mapping[str, Tensor]) -> int:
-            return rest + sum(
-                _coded(layer.weight.masked_fill(gone[name], 0.0)) for name, layer in self.layers.items()
+        codecs = {name: smallest_exact(layer.weight) for name, layer in self.layers.items()}
+
+        def fits(count: int) -> bool:
+            gone = lowest(scores, count, 1.0)
+            return limit >= rest + sum(
+                _coded(layer.weight.masked_fill(gone[name], 0.0), codecs[name])
+                for name, layer in self.layers.items()
             )
 
         low = sum(int((layer.weight == 0).sum()) for layer in self.layers.values())
-        if size(lowest(scores, low, 1.0)) <= limit:
+        step = tolerance = max(1, (self.weights - low) // 500)
+        if fits(low):
             return
-        high = self.weights - len(self.layers)
-        while high - low > max(1, self.weights // 2000):
-            middle = (low + high) // 2 if high - low < self.weights // 8 else low + self.weights // 16
-            if size(lowest(scores, middle, 1.0)) <= limit:
-                high = middle
-            else:
-                low = middle
+        high = low + step
+        while high < self.weights and not fits(high):
+            low, step = high, 2 * step
+            high = low + step
+        while high - low > tolerance:
+            middle = (low + high) // 2
+            low, high = (low, middle) if fits(middle) else (middle, high)
         gone = lowest(scores, high, 1.0)
         for name, layer in self.layers.items():
             layer.weight.masked_fill_(gone[name], 0.0)
@@ -385,17 +392,11 @@ class _Quantising(Pruning):
         return codec_mapping({name: smallest_exact(self.model.get_parameter(name)) for name in names})
 
 
-def _coded(weight: Tensor) -> int:
-    """Bytes of one layer in the smallest exact codec."""
+def _coded(weight: Tensor, codec: str | Codec) -> int:
+    """Bytes that one layer adds to a file."""
     import nncodec  # the engine is needed for files alone
 
-    return len(nncodec.encode({"w": weight.detach().cpu()}, {"w": smallest_exact(weight)})) - _empty()
-
-
-def _empty() -> int:
-    import nncodec
-
-    return len(nncodec.encode({}))
+    return len(nncodec.encode({"w": weight.detach().cpu()}, {"w": codec})) - len(nncodec.encode({}))
 
 
 def _move_values(layer: Anchored, of: Factors, each: bool) -> None:
