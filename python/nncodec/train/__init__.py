@@ -6,6 +6,8 @@ All share one interface: ``result = nncodec.train.METHOD(...).fit(model, loader,
 
 from nncodec.train.base import Method as Method
 from nncodec.train.base import Result as Result
+from nncodec.train.compact import Compact as Compact
+from nncodec.train.compact import analyse as analyse
 from nncodec.train.compensated import CompensatedClustering as CompensatedClustering
 from nncodec.train.distillation import Distillation as Distillation
 from nncodec.train.distillation import distill as distill

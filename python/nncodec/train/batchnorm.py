@@ -8,7 +8,7 @@ from torch import nn
 from nncodec.train.base import Loader
 from nncodec.train.steps import call, device_of, moved
 
-__all__ = ["fold_statistics", "measure_statistics"]
+__all__ = ["fold_statistics", "freeze_statistics", "measure_statistics"]
 
 _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
@@ -33,6 +33,13 @@ def fold_statistics(model: nn.Module) -> int:
         module.bias.copy_(shift)
         folded += 1
     return folded
+
+
+def freeze_statistics(model: nn.Module) -> None:
+    """Normalise by the running statistics from now on, and leave them, until the modules' mode is set again."""
+    for module in model.modules():
+        if isinstance(module, _NORMS) and module.running_mean is not None:
+            module.eval()
 
 
 @torch.no_grad()  # type: ignore[untyped-decorator]

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from nncodec.train import ranks as search_for
 from nncodec.train.base import Loader, Loss, Method, Run, codec_mapping
-from nncodec.train.batchnorm import measure_statistics
+from nncodec.train.batchnorm import freeze_statistics, measure_statistics
 from nncodec.train.kfac import factors
 from nncodec.train.layer_costs import Complexity, dense_cost, layer_sizes, rank_cost, split_bytes
 from nncodec.train.lowrank import Form, Split, fitted, forms_of, full_rank, replacement, rise, split
@@ -57,7 +57,7 @@ _LEAST = 0.1  # of the largest rank
 
 @dataclass(frozen=True)
 class ENC(Method):
-    """Decompose, re-estimate batch normalisation, and train on if asked to.
+    """Decompose, and train on if asked to.
 
     Parameters
     ----------
@@ -81,7 +81,8 @@ class ENC(Method):
     examples : int
         How many of the loader, from its start, curvature, accuracy and batch normalisation are measured on.
     epochs, lr, momentum, weight_decay
-        Of training afterwards, by stochastic gradient descent; the rate falls to 0 along a cosine.
+        Of training afterwards, by stochastic gradient descent; the rate falls to 0 along a cosine. Batch normalisation
+        keeps its statistics.
     layers : tuple of str
         Glob patterns over names of weights. Layers that share their weight, and depthwise convolutions, stay as they
         are.
@@ -143,6 +144,7 @@ class _Decomposing(Run):
         method = self.method
         optimizer = self._optimizer()
         self.model.train()
+        freeze_statistics(self.model)
         value = epoch(
             self.model,
             self.loader,
@@ -166,7 +168,8 @@ class _Decomposing(Run):
         if original is not None:
             modules = [name.rpartition(".")[0] for name in network.sizes if name in self.chosen]
             refit(self.model, original, modules, network.batches)
-        measure_statistics(self.model, network.batches)
+        else:  # least squares have matched what the statistics were measured on; to measure again would undo it
+            measure_statistics(self.model, network.batches)
         told = ", ".join(f"{name} {form} {rank}" for name, (form, rank) in self.chosen.items())
         return {
             "stage": "decompose",
