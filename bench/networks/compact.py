@@ -1,4 +1,4 @@
-"""Compact filters: a layer of LeNet-300-100 with a structure, projected and after two epochs; free numbers are stored."""
+"""Compact filters: a layer of LeNet-300-100 with a structure, projected and after two epochs; stored as numbers."""
 
 from __future__ import annotations
 
