@@ -83,7 +83,7 @@ def test_integers_in_a_row_are_those_one_by_one(values, tail, most):
 def test_chunks_that_are_skipped_lie_where_they_are_read(payloads, record_crc, data):
     sink = _core.Sink()
     sink.write(b"head")
-    sink.write_chunks(payloads, record_crc, 0)
+    sink.write_pieces([(payload, record_crc, n) for n, payload in enumerate(payloads)])
     blob = sink.take()
     lengths, end = _core.skip_blocks(blob, 4, len(payloads))
     assert lengths == [len(payload) for payload in payloads]
@@ -234,11 +234,16 @@ def test_chunks_in_their_frames(payloads, threads, crc):
     sink = _core.Sink()
     first = 5
     sink.write(b"head")
-    sink.write_chunks(payloads, crc, first, threads)
+    pieces: list[object] = [b"neck"]
+    for number, payload in enumerate(payloads):
+        pieces += [(payload, crc, first + number), payload]
     want = FieldWriter()
+    want.data += b"neck"
     for number, payload in enumerate(payloads):
         want.block(payload)
         want.u32(_core.crc32c(payload, chunk_seed(crc, first + number, len(payload))))
+        want.data += payload
+    assert sink.write_pieces(pieces, threads) == len(want.data)
     assert sink.size == 4 + len(want.data)
     assert sink.take() == b"head" + want.data
     assert sink.size == 0

@@ -267,8 +267,8 @@ def test_small_tensors_of_one_record_are_decoded_once(
     from nncodec import decoding
 
     calls = []
-    decode_chunks = decoding.decode_chunks
-    monkeypatch.setattr(decoding, "decode_chunks", lambda *args: calls.append(1) or decode_chunks(*args))
+    start = decoding.ChunkBatch
+    monkeypatch.setattr(decoding, "ChunkBatch", lambda *args: calls.append(1) or start(*args))
     with nncodec.open(tmp_path / "model.nncz") as file:
         for name, vector in vectors.items():
             assert np.array_equal(file[name], vector)

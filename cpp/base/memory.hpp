@@ -13,6 +13,10 @@ namespace nncodec {
 // Asks for huge pages (one fault for 2 MiB) where the system has them on demand; a hint, nothing else.
 void advise_huge_pages(void* data, std::size_t size) noexcept;
 
+// Meets the page faults of memory whose content does not matter, each huge page on one thread: threads that
+// fill neighbouring parts of a fresh one would each clear all of it, and all but one in vain.
+void touch_huge_pages(std::span<std::uint8_t> memory, std::size_t threads);
+
 // Fresh memory of undefined content, on huge pages where it is large enough and the system has them.
 class Block {
   public:

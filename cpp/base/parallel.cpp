@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <condition_variable>
 #include <deque>
 #include <exception>
@@ -9,6 +10,7 @@
 #include <mutex>
 #include <system_error>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #if defined(__linux__)
@@ -21,47 +23,117 @@
 namespace nncodec {
 namespace {
 
-// One call of parallel_for. Workers hold it by shared_ptr: a late one may look at it after the call returned.
-struct Loop {
-    explicit Loop(std::size_t count, const std::function<void(std::size_t)>& task)
-        : count(count), task(task) {}
+constexpr auto kBetweenChecks = std::chrono::milliseconds(50);
 
-    // Takes indices until none is left.
-    void work() {
+std::atomic<InterruptCheck> interrupt_check{nullptr};
+
+thread_local bool inside_task = false;
+
+}  // namespace
+
+// Workers hold it by shared_ptr: a late one may look at it after its end. Each thread has a stretch of
+// indices of its own, so that neighbours, which often share a page of memory that neither has touched yet, go
+// to one thread; who has done its own helps the others.
+class Loop {
+  public:
+    Loop(std::size_t count, std::size_t threads, std::function<void(std::size_t)> task)
+        : count_(count), task_(std::move(task)), stretches_(std::max<std::size_t>(threads, 1)) {
+        const std::size_t n = stretches_.size();
+        for (std::size_t s = 0; s < n; ++s) {
+            stretches_[s].next = count / n * s + std::min(s, count % n);
+            stretches_[s].end = count / n * (s + 1) + std::min(s + 1, count % n);
+        }
+    }
+
+    // Takes indices until none is left. `check`: whether this thread looks for interrupts between them.
+    void work(bool check) {
+        const std::size_t first = joined_.fetch_add(1, std::memory_order_relaxed);
+        auto checked = std::chrono::steady_clock::now();
         std::size_t finished = 0;
-        for (std::size_t i; (i = next.fetch_add(1, std::memory_order_relaxed)) < count; ++finished) {
-            try {
-                task(i);
-            } catch (...) {
-                const std::lock_guard lock(mutex);
-                if (i < failed_at) {
-                    failed_at = i;
-                    failure = std::current_exception();
+        for (std::size_t s = 0; s < stretches_.size(); ++s) {
+            Stretch& stretch = stretches_[(first + s) % stretches_.size()];
+            for (std::size_t i; (i = stretch.next.fetch_add(1, std::memory_order_relaxed)) < stretch.end;
+                 ++finished) {
+                if (cancelled_.load(std::memory_order_relaxed)) continue;
+                try {
+                    task_(i);
+                } catch (...) {
+                    fail(i);
                 }
+                if (check) look_for_interrupt(checked);
             }
         }
         if (finished == 0) return;
-        const std::lock_guard lock(mutex);
-        if ((done += finished) == count) all_done.notify_all();
+        const std::lock_guard lock(mutex_);
+        if ((done_ += finished) == count_) all_done_.notify_all();
     }
 
-    void wait() {
-        std::unique_lock lock(mutex);
-        all_done.wait(lock, [&] { return done == count; });
-        if (failure) std::rethrow_exception(failure);
+    void wait(bool check) {
+        auto checked = std::chrono::steady_clock::now();
+        std::unique_lock lock(mutex_);
+        const auto ended = [&] { return done_ == count_; };
+        if (check) {
+            while (!all_done_.wait_for(lock, kBetweenChecks, ended)) {
+                lock.unlock();
+                look_for_interrupt(checked);
+                lock.lock();
+            }
+        } else {
+            all_done_.wait(lock, ended);
+        }
     }
 
-    const std::size_t count;
-    const std::function<void(std::size_t)>& task;
-    std::atomic<std::size_t> next{0};
-    std::mutex mutex;
-    std::condition_variable all_done;
-    std::size_t done = 0;
-    std::size_t failed_at = SIZE_MAX;
-    std::exception_ptr failure;
+    // After wait(): what failed first, interrupts before all else.
+    void rethrow() {
+        if (failure_) std::rethrow_exception(std::exchange(failure_, nullptr));
+    }
+
+    // Indices that nobody has taken yet are left out.
+    void cancel() noexcept { cancelled_.store(true, std::memory_order_relaxed); }
+
+  private:
+    struct alignas(64) Stretch {
+        std::atomic<std::size_t> next{0};
+        std::size_t end = 0;
+    };
+
+    void fail(std::size_t i) {
+        const std::lock_guard lock(mutex_);
+        if (interrupted_ || (failure_ && i >= failed_at_)) return;
+        failed_at_ = i;
+        failure_ = std::current_exception();
+    }
+
+    void look_for_interrupt(std::chrono::steady_clock::time_point& checked) {
+        const InterruptCheck look = interrupt_check.load(std::memory_order_relaxed);
+        if (look == nullptr || interrupted_) return;
+        const auto now = std::chrono::steady_clock::now();
+        if (now - checked < kBetweenChecks) return;
+        checked = now;
+        try {
+            look();
+        } catch (...) {
+            cancel();
+            const std::lock_guard lock(mutex_);
+            interrupted_ = true;
+            failure_ = std::current_exception();
+        }
+    }
+
+    const std::size_t count_;
+    const std::function<void(std::size_t)> task_;
+    std::vector<Stretch> stretches_;
+    std::atomic<std::size_t> joined_{0};
+    std::atomic<bool> cancelled_{false};
+    std::mutex mutex_;
+    std::condition_variable all_done_;
+    std::size_t done_ = 0;
+    std::size_t failed_at_ = SIZE_MAX;
+    bool interrupted_ = false;
+    std::exception_ptr failure_;
 };
 
-thread_local bool inside_task = false;
+namespace {
 
 class Pool {
   public:
@@ -89,7 +161,7 @@ class Pool {
                 loop = std::move(queue_.front());
                 queue_.pop_front();
             }
-            loop->work();
+            loop->work(false);
         }
     }
 
@@ -125,17 +197,42 @@ std::size_t hardware_threads() noexcept {
     return std::max(1U, std::thread::hardware_concurrency());
 }
 
-void parallel_for(std::size_t count, std::size_t threads, const std::function<void(std::size_t)>& task) {
-    if (count == 0) return;
+void set_interrupt_check(InterruptCheck check) noexcept {
+    interrupt_check.store(check);
+}
+
+Started::Started(std::size_t count, std::size_t threads, std::function<void(std::size_t)> task) {
     if (threads == 0) threads = hardware_threads();
-    threads = std::min(threads, count);
-    const auto loop = std::make_shared<Loop>(count, task);
-    if (threads > 1 && !inside_task) pool_slot().load()->help(loop, threads - 1);
+    threads = std::min(threads, std::max<std::size_t>(count, 1));
+    const bool help = threads > 1 && !inside_task;
+    loop_ = std::make_shared<Loop>(count, help ? threads : 1, std::move(task));
+    if (help) pool_slot().load()->help(loop_, threads - 1);
+}
+
+Started::~Started() {
+    if (loop_ == nullptr) return;
+    loop_->cancel();
+    finish(false);
+}
+
+void Started::wait() {
+    if (loop_ == nullptr) return;
+    finish(!inside_task);
+    std::exchange(loop_, nullptr)->rethrow();
+}
+
+void Started::finish(bool check) {
     const bool outer = !inside_task;
     inside_task = true;
-    loop->work();
+    loop_->work(check);
     if (outer) inside_task = false;
-    loop->wait();
+    loop_->wait(check);
+}
+
+void parallel_for(std::size_t count, std::size_t threads, const std::function<void(std::size_t)>& task) {
+    if (count == 0) return;
+    if (count == 1) return task(0);  // in its place, so that loops within it have threads
+    Started(count, threads, [&task](std::size_t i) { task(i); }).wait();
 }
 
 }  // namespace nncodec

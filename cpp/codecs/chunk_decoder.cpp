@@ -4,7 +4,6 @@
 #include <new>
 
 #include "base/crc32c.hpp"
-#include "base/parallel.hpp"
 
 namespace nncodec {
 
@@ -20,26 +19,30 @@ void LazyDecoder::decode(std::size_t chunk, ByteView payload, std::span<std::uin
     decoder_->decode(chunk, payload, out);
 }
 
-ChunkFailure decode_chunks(std::span<const ChunkJob> jobs, std::size_t threads) {
-    std::mutex mutex;
-    ChunkFailure failure;
-    const auto report = [&](std::size_t job, std::string cause) {
-        const std::lock_guard lock(mutex);
-        if (job < failure.job) failure = {job, std::move(cause)};
-    };
-    parallel_for(jobs.size(), threads, [&](std::size_t i) {
-        const ChunkJob& job = jobs[i];
-        if (crc32c(job.payload, job.crc_seed) != job.crc) {
-            report(i, "checksum of chunk " + std::to_string(job.chunk) + " is wrong: the data is damaged");
-            return;
-        }
-        try {
-            job.decoder->decode(job.chunk, job.payload, job.out);
-        } catch (const DecodeError& error) {
-            report(i, "chunk " + std::to_string(job.chunk) + ": " + error.what());
-        }
-    });
-    return failure;
+ChunkBatch::ChunkBatch(std::vector<ChunkJob> jobs, std::size_t threads)
+    : jobs_(std::move(jobs)), started_(jobs_.size(), threads, [this](std::size_t i) { run(i); }) {}
+
+ChunkFailure ChunkBatch::wait() {
+    started_.wait();
+    return failure_;
+}
+
+void ChunkBatch::run(std::size_t i) {
+    const ChunkJob& job = jobs_[i];
+    if (crc32c(job.payload, job.crc_seed) != job.crc) {
+        report(i, "checksum of chunk " + std::to_string(job.chunk) + " is wrong: the data is damaged");
+        return;
+    }
+    try {
+        job.decoder->decode(job.chunk, job.payload, job.out);
+    } catch (const DecodeError& error) {
+        report(i, "chunk " + std::to_string(job.chunk) + ": " + error.what());
+    }
+}
+
+void ChunkBatch::report(std::size_t job, std::string cause) {
+    const std::lock_guard lock(mutex_);
+    if (job < failure_.job) failure_ = {job, std::move(cause)};
 }
 
 }  // namespace nncodec

@@ -11,8 +11,10 @@
 #include <span>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "base/bytes.hpp"
+#include "base/parallel.hpp"
 
 namespace nncodec {
 
@@ -61,8 +63,23 @@ struct ChunkFailure {
     std::string cause;
 };
 
-// Checks and decodes all jobs on up to `threads` threads (0: all cores). Reports the failure of the lowest
-// job.
-ChunkFailure decode_chunks(std::span<const ChunkJob> jobs, std::size_t threads);
+// Checks and decodes jobs on up to `threads` threads (0: all cores), of which the calling one joins in when
+// it waits.
+class ChunkBatch {
+  public:
+    ChunkBatch(std::vector<ChunkJob> jobs, std::size_t threads);
+
+    // The failure of the lowest job, after all have ended.
+    ChunkFailure wait();
+
+  private:
+    void run(std::size_t job);
+    void report(std::size_t job, std::string cause);
+
+    std::vector<ChunkJob> jobs_;
+    std::mutex mutex_;
+    ChunkFailure failure_;
+    Started started_;  // last: ends before the rest does
+};
 
 }  // namespace nncodec

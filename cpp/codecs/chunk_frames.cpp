@@ -16,17 +16,22 @@ std::size_t varint_size(std::uint64_t value) noexcept {
     return value == 0 ? 1 : (static_cast<std::size_t>(std::bit_width(value)) + 6) / 7;
 }
 
-std::size_t framed_size(ByteView payload) noexcept {
-    return varint_size(payload.size()) + payload.size() + kCrcBytes;
+std::size_t written_size(const Piece& piece) noexcept {
+    const std::size_t size = piece.bytes.size();
+    return piece.chunk ? varint_size(size) + size + kCrcBytes : size;
 }
 
-void frame(ByteView payload, std::uint32_t record_crc, std::uint64_t number, std::uint8_t* to) {
-    ByteWriter length;
-    length.varint(payload.size());
-    to = std::copy(length.data().begin(), length.data().end(), to);
-    std::copy(payload.begin(), payload.end(), to);
-    store_le(to + payload.size(),
-             crc32c({to, payload.size()}, chunk_seed(record_crc, number, payload.size())));
+void write(const Piece& piece, std::uint8_t* to) {
+    const ByteView bytes = piece.bytes;
+    if (piece.chunk) {
+        ByteWriter length;
+        length.varint(bytes.size());
+        to = std::copy(length.data().begin(), length.data().end(), to);
+    }
+    std::copy(bytes.begin(), bytes.end(), to);
+    if (!piece.chunk) return;
+    const std::uint32_t seed = chunk_seed(piece.record_crc, piece.number, bytes.size());
+    store_le(to + bytes.size(), crc32c({to, bytes.size()}, seed));
 }
 
 }  // namespace
@@ -47,23 +52,21 @@ std::optional<ChunkFrame> read_frame(ByteView file, std::size_t at) noexcept {
     return ChunkFrame{at, end, load_le<std::uint32_t>(file.data() + end)};
 }
 
-std::size_t framed_size(std::span<const ByteView> payloads) noexcept {
+std::size_t written_size(std::span<const Piece> pieces) noexcept {
     std::size_t size = 0;
-    for (const ByteView payload : payloads) size += framed_size(payload);
+    for (const Piece& piece : pieces) size += written_size(piece);
     return size;
 }
 
-void frame_chunks(std::span<const ByteView> payloads, std::uint32_t record_crc, std::uint64_t first,
-                  std::span<std::uint8_t> out, std::size_t threads) {
+void write_pieces(std::span<const Piece> pieces, std::span<std::uint8_t> out, std::size_t threads) {
     std::vector<std::size_t> places;
-    places.reserve(payloads.size());
+    places.reserve(pieces.size());
     std::size_t at = 0;
-    for (const ByteView payload : payloads) {
+    for (const Piece& piece : pieces) {
         places.push_back(at);
-        at += framed_size(payload);
+        at += written_size(piece);
     }
-    parallel_for(payloads.size(), threads,
-                 [&](std::size_t i) { frame(payloads[i], record_crc, first + i, out.data() + places[i]); });
+    parallel_for(pieces.size(), threads, [&](std::size_t i) { write(pieces[i], out.data() + places[i]); });
 }
 
 }  // namespace nncodec

@@ -24,12 +24,18 @@ struct ChunkFrame {
 // checksum is not looked at.
 std::optional<ChunkFrame> read_frame(ByteView file, std::size_t at) noexcept;
 
-// Bytes that these payloads take with what goes around them.
-std::size_t framed_size(std::span<const ByteView> payloads) noexcept;
+// What a file is made of: bytes as they are, or the payload of a chunk, which gets its frame.
+struct Piece {
+    ByteView bytes;
+    bool chunk = false;
+    std::uint32_t record_crc = 0;  // of its record's descriptor
+    std::uint64_t number = 0;      // in its record
+};
 
-// Fills `out`, of framed_size bytes, on up to `threads` threads (0: all cores). The payloads are chunks
-// `first` and following of the record whose descriptor has this checksum.
-void frame_chunks(std::span<const ByteView> payloads, std::uint32_t record_crc, std::uint64_t first,
-                  std::span<std::uint8_t> out, std::size_t threads);
+// Bytes that these take in the file.
+std::size_t written_size(std::span<const Piece> pieces) noexcept;
+
+// Fills `out`, of written_size bytes, on up to `threads` threads (0: all cores).
+void write_pieces(std::span<const Piece> pieces, std::span<std::uint8_t> out, std::size_t threads);
 
 }  // namespace nncodec

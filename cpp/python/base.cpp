@@ -30,9 +30,16 @@ py::bytes pack(const BufferView& view, unsigned bits) {
     return to_bytes(out);
 }
 
+// Runs handlers of signals, such as the one that raises KeyboardInterrupt; only the main thread has any.
+void check_signals() {
+    const py::gil_scoped_acquire gil;
+    if (PyErr_CheckSignals() != 0) throw py::error_already_set();
+}
+
 }  // namespace
 
 void register_base(py::module_& m) {
+    set_interrupt_check(&check_signals);
 #if defined(__clang__)
     m.attr("compiler") = "clang " __clang_version__;
 #else

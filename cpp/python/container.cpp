@@ -46,14 +46,26 @@ class Sink {
         return bytes.size();
     }
 
-    void write_chunks(const py::sequence& payloads, std::uint32_t record_crc, std::uint64_t first,
-                      std::size_t threads) {
+    // Each a buffer, written as it is, or (payload, CRC of the record, number) of a chunk, written in its
+    // frame.
+    std::size_t write_pieces(const py::sequence& pieces, std::size_t threads) {
         std::vector<BufferView> views;
-        std::vector<ByteView> list;
-        for (const py::handle item : payloads) list.push_back(views.emplace_back(item, "payload").bytes());
-        const std::span<std::uint8_t> to = grow(framed_size(list));
+        std::vector<Piece> list;
+        for (const py::handle item : pieces) {
+            if (!py::isinstance<py::tuple>(item)) {
+                list.push_back({views.emplace_back(item, "data").bytes()});
+                continue;
+            }
+            const auto fields = py::reinterpret_borrow<py::tuple>(item);
+            if (fields.size() != 3) throw py::value_error("a chunk is (payload, record_crc, number)");
+            list.push_back({views.emplace_back(fields[0], "payload").bytes(), true,
+                            py::cast<std::uint32_t>(fields[1]), py::cast<std::uint64_t>(fields[2])});
+        }
+        const std::span<std::uint8_t> to = grow(written_size(list));
         const py::gil_scoped_release nogil;  // spans only from here; `views` keeps the buffers alive
-        frame_chunks(list, record_crc, first, to, threads);
+        touch_huge_pages(to, threads);
+        nncodec::write_pieces(list, to, threads);
+        return to.size();
     }
 
     // Hands everything to `write` and begins anew.
@@ -170,8 +182,10 @@ void register_container(py::module_& m) {
         .def(py::init<std::size_t>(), "capacity"_a = 0)
         .def_property_readonly("size", &Sink::size)
         .def("write", &Sink::write, "data"_a)
-        .def("write_chunks", &Sink::write_chunks, "payloads"_a, "record_crc"_a, "first"_a, "threads"_a = 0,
-             "Payloads of chunks first and following, each with its length and checksum.")
+        .def("write_pieces", &Sink::write_pieces, "pieces"_a, "threads"_a = 0,
+             "Buffers as they are and chunks, (payload, record_crc, number), with length and checksum. "
+             "Returns the bytes "
+             "written.")
         .def("flush", &Sink::flush, "write"_a, "Hand everything to a file's write method and begin anew.")
         .def("take", &Sink::take, "Everything as bytes; the sink is empty afterwards.");
     py::class_<Block>(m, "Block", py::buffer_protocol()).def_buffer([](Block& block) {

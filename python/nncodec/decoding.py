@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nncodec._core import ChunkDecoder, decode_chunks
+from nncodec._core import ChunkBatch, ChunkDecoder
 from nncodec.codecs.base import codec_by_id
 from nncodec.container.descriptor import Descriptor
 from nncodec.container.walk import Chunk
@@ -92,7 +93,7 @@ class Output:
 
 
 class Batch:
-    """Collects chunks and decodes them together.
+    """Collects chunks and decodes them together, on other threads while the next ones are collected.
 
     Parameters
     ----------
@@ -106,50 +107,70 @@ class Batch:
     def __init__(self, threads: int, done: Callable[[int, int], None] | None = None) -> None:
         self._threads = threads
         self._done = done
-        self._jobs: list[tuple[ChunkDecoder, int, Any, int, int, Any]] = []
-        self._places: list[tuple[Chunk, str]] = []
-        self._outputs: list[Output] = []
-        self._bytes = 0
+        self._next = _Chunks()
+        self._now: _Chunks | None = None
 
     def add(self, decoder: ChunkDecoder, output: Output, chunks: Iterable[Chunk]) -> None:
         """Decode these chunks into the output, now or with a later call."""
         label = output.descriptor.label
         for chunk in chunks:
             out = output.chunk(chunk.number)
-            self._jobs.append((decoder, chunk.number, chunk.payload, chunk.seed, chunk.crc, out))
-            self._places.append((chunk, label))
-            self._bytes += len(out)
-            if self._bytes >= BATCH_BYTES:
+            self._next.jobs.append((decoder, chunk.number, chunk.payload, chunk.seed, chunk.crc, out))
+            self._next.places.append((chunk, label))
+            self._next.bytes += len(out)
+            if self._next.bytes >= BATCH_BYTES:
                 self._run()
         if output.buffered:
-            self._outputs.append(output)
+            self._next.outputs.append(output)
 
     def finish(self) -> None:
         """Decode what is left."""
         self._run()
-        for output in self._outputs:
-            output.finish()
-        self._outputs.clear()
+        self._run()
 
     def _run(self) -> None:
-        if not self._jobs:
+        """End the chunks that are being decoded, and begin with those that were added since."""
+        if self._now is not None:
+            now, self._now = self._now, None
+            self._end(now)
+        if not self._next.jobs and not self._next.outputs:
             return
-        chunk, label = self._places[0]
+        self._now, self._next = self._next, _Chunks()
+        self._now.start(self._threads)
+
+    def _end(self, chunks: _Chunks) -> None:
+        chunk, label = chunks.places[0] if chunks.places else (None, "")
         try:
-            failure = decode_chunks(self._jobs, self._threads)
+            failure = chunks.wait()
         except MemoryError:  # decoders of long records are built in there
             cause = "memory for the decoders of records cannot be had"
-            raise LimitError(cause, offset=chunk.offset, tensor=label) from None
+            raise LimitError(cause, offset=chunk.offset if chunk else None, tensor=label) from None
         if failure is not None:
-            chunk, label = self._places[failure[0]]
+            chunk, label = chunks.places[failure[0]]
             raise DecodeError(failure[1], offset=chunk.offset, tensor=label)
-        done, last = self._bytes, self._places[-1][0].offset
-        self._jobs.clear()
-        self._places.clear()
-        self._bytes = 0
-        # What was added before the chunk that filled the batch is complete.
-        for output in self._outputs:
+        # What was added before the chunk that filled these is complete with them.
+        for output in chunks.outputs:
             output.finish()
-        self._outputs.clear()
-        if self._done is not None:
-            self._done(done, last)
+        if self._done is not None and chunks.places:
+            self._done(chunks.bytes, chunks.places[-1][0].offset)
+
+
+@dataclass
+class _Chunks:
+    """Chunks that are decoded together, and the outputs that are complete then."""
+
+    jobs: list[tuple[ChunkDecoder, int, Any, int, int, Any]] = field(default_factory=list)
+    places: list[tuple[Chunk, str]] = field(default_factory=list)
+    outputs: list[Output] = field(default_factory=list)
+    bytes: int = 0
+    _running: ChunkBatch | None = None
+
+    def start(self, threads: int) -> None:
+        """Begin, on other threads if there are any."""
+        if self.jobs:
+            self._running = ChunkBatch(self.jobs, threads)
+            self.jobs.clear()
+
+    def wait(self) -> tuple[int, str] | None:
+        """The number of the first chunk that failed, and why."""
+        return None if self._running is None else self._running.wait()

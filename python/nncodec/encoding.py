@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import islice
-from typing import IO
+from typing import IO, TypeAlias
 
 import numpy as np
 
 from nncodec._core import Sink
 from nncodec.codecs.base import WINDOW_BYTES, Codec, Encoded, Part, Setting
 from nncodec.container.descriptor import MAX_TENSORS_PER_RECORD, Descriptor, TensorEntry
-from nncodec.container.fields import MAX_NAME_BYTES
+from nncodec.container.fields import MAX_NAME_BYTES, varint_size
 from nncodec.container.sections import (
     FOOTER_BYTES,
     Alias,
@@ -32,9 +31,13 @@ SMALL_BYTES = 4096
 SHARED_RECORD_BYTES = 1 << 16
 # Files below this size have no index: one read fetches them whole.
 INDEX_FROM_BYTES = 1 << 20
-# Chunks that are checked and copied together, and bytes from which on they are handed to a file.
-CHUNKS_AT_A_TIME = 4
+# Bytes that are checked and copied together, and bytes from which on they are handed to a file.
+TOGETHER_BYTES = 4 << 20
 FLUSH_BYTES = 1 << 20
+
+
+# Bytes as they are, or a chunk: payload, checksum of its record, number.
+Piece: TypeAlias = "bytes | bytearray | memoryview | tuple[bytes | memoryview, int, int]"
 
 
 def check_name(name: str) -> None:
@@ -65,13 +68,15 @@ class RecordWriter:
         self._threads = threads
         self._sink = Sink(capacity)
         self._entries: list[IndexEntry] = []
-        self._held = 0  # of the sink, already counted in position
+        self._pieces: list[Piece] = []
+        self._waiting = 0  # their bytes
         self.position = 0
         self.reserved = 0
         self._write(header())
 
     def take(self) -> bytes:
         """What was written, if there is no file."""
+        self.write_out()
         return self._sink.take()
 
     def section(self, kind: bytes, body: bytes) -> None:
@@ -89,14 +94,13 @@ class RecordWriter:
         self._write(framed)
         crc = int.from_bytes(framed[-4:], "little")
         lengths: list[int] = []
-        chunks = iter(encoded.chunks)
-        while payloads := list(islice(chunks, CHUNKS_AT_A_TIME)):
-            self._sink.write_chunks(payloads, crc, len(lengths), self._threads)
-            lengths += map(len, payloads)
-            self._written()
-            raw = min(left, descriptor.chunk_bytes * len(payloads))
+        for payload in encoded.chunks:
+            length = len(payload)
+            self._add((payload, crc, len(lengths)), varint_size(length) + length + 4)
+            lengths.append(length)
+            raw = min(left, descriptor.chunk_bytes)
             left -= raw
-            del payloads  # the next ones are made in the same memory
+            del payload  # the next one may be made in the same memory
             if done is not None:
                 done(raw)
         if len(lengths) != descriptor.chunks:
@@ -131,21 +135,31 @@ class RecordWriter:
         self._write(index)
         count = len(aliases) + sum(len(entry.tensors) for entry in self._entries)
         self._write(Footer(len(index), offset, self.position + FOOTER_BYTES, count).write())
+        self.write_out()
         if self._file is not None:
             self._sink.flush(self._file.write)
 
-    def _write(self, data: bytes | bytearray | memoryview) -> None:
-        self._sink.write(data)
-        self._written()
-
-    def _written(self) -> None:
-        """Count what was added to the sink; hand it on when it is worth a call."""
-        size = self._sink.size
-        self.position += size - self._held
-        self._held = size
-        if self._file is not None and size >= FLUSH_BYTES:
+    def write_out(self) -> None:
+        """Copy everything that was given so far: what chunks are views of may change then."""
+        if not self._pieces:
+            return
+        written = self._sink.write_pieces(self._pieces, self._threads)
+        if written != self._waiting:
+            raise RuntimeError(f"{written} bytes were written, not {self._waiting}")
+        self._pieces.clear()
+        self._waiting = 0
+        if self._file is not None and self._sink.size >= FLUSH_BYTES:
             self._sink.flush(self._file.write)
-            self._held = 0
+
+    def _write(self, data: bytes | bytearray) -> None:
+        self._add(data, len(data))
+
+    def _add(self, piece: Piece, size: int) -> None:
+        self._pieces.append(piece)
+        self.position += size
+        self._waiting += size
+        if self._waiting >= TOGETHER_BYTES:
+            self.write_out()
 
 
 @dataclass(frozen=True)
@@ -251,6 +265,7 @@ class Encoder:
                 encoded.model,
             )
             self._writer.record(descriptor, encoded, self._done)
+        self._writer.write_out()
 
 
 def _item(leaf: Leaf, ordinal: int) -> _Item:

@@ -1,0 +1,102 @@
+"""Ctrl-C inside the engine: what has not begun is left out, threads stay in order, files are untouched."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import nncodec
+from nncodec import _core
+
+pytestmark = pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs POSIX's timers")
+
+LONG = 1 << 20
+
+
+class Alarm(Exception):
+    """What the handler raises."""
+
+
+@pytest.fixture
+def alarm():
+    """Raises Alarm in a tenth of a second."""
+
+    def ring(number: int, frame: object) -> None:
+        raise Alarm
+
+    before = signal.signal(signal.SIGALRM, ring)
+    yield lambda: signal.setitimer(signal.ITIMER_REAL, 0.1)
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    signal.signal(signal.SIGALRM, before)
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_a_signal_ends_a_call_that_has_much_left(alarm, threads: int) -> None:
+    """Some 500 chunks of a mebibyte, each a byte behind the one before: the last byte is the last one's alone."""
+    decoder = _core.lossless_decoder(1, 23, LONG, LONG, b"")
+    payload = b"\x01\x07"  # constant
+    crc = _core.crc32c(payload)
+    places = [
+        np.zeros(LONG + 500 // threads, np.uint8) for _ in range(threads)
+    ]  # a thread has a stretch of jobs
+    jobs = [
+        (decoder, 0, payload, 0, crc, place[i : i + LONG])
+        for place in places
+        for i in range(len(place) - LONG)
+    ]
+    alarm()
+    with pytest.raises(Alarm):
+        _core.decode_chunks(jobs, threads)
+    assert not any(place[-2] for place in places)
+    # The pool works as before.
+    assert _core.decode_chunks(jobs[: 3 * threads], threads) is None
+    assert np.array_equal(places[0][: LONG + 2], np.full(LONG + 2, 7))
+
+
+def test_an_interrupted_encode_starts_again_from_nothing(alarm) -> None:
+    tensors = {f"w{i}": np.random.default_rng(i).standard_normal((512, 512)) for i in range(40)}
+    want = nncodec.encode(tensors, "lossless")
+    alarm()
+    with pytest.raises(Alarm):
+        _for_ever(tensors)
+    assert nncodec.encode(tensors, "lossless") == want
+
+
+def _for_ever(tensors: dict[str, np.ndarray]) -> None:
+    while True:
+        nncodec.encode(tensors, "lossless")
+
+
+SAVE = """
+import sys, numpy as np, nncodec
+tensors = {f"w{i}": np.random.default_rng(i).standard_normal((512, 512)).astype(np.float32) for i in range(60)}
+try:
+    print("ready", flush=True)
+    while True:
+        nncodec.save_file(tensors, sys.argv[1], "uniform", bits_per_weight=3)
+except KeyboardInterrupt:
+    print("interrupted", flush=True)
+"""
+
+
+def test_an_interrupted_save_leaves_the_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "model.nncz"
+    nncodec.save_file({"w": np.arange(9)}, path)
+    old = path.read_bytes()
+    with subprocess.Popen(
+        [sys.executable, "-c", SAVE, str(path)], stdout=subprocess.PIPE, text=True
+    ) as child:
+        assert child.stdout is not None
+        assert child.stdout.readline() == "ready\n"
+        time.sleep(0.2)  # into the first save
+        child.send_signal(signal.SIGINT)
+        assert child.stdout.read() == "interrupted\n"
+        assert child.wait(60) == 0
+    assert [entry.name for entry in tmp_path.iterdir()] == ["model.nncz"]
+    assert path.read_bytes() == old
