@@ -29,14 +29,12 @@ from bench.report import environment
 from bench.tasks import task
 from bench.tasks.digits import LeNet5, read_idx
 from nncodec.train import MLPrune, Round, StraightThrough
-from nncodec.train.base import codec_mapping
-from nncodec.train.exact import smallest_exact
+from nncodec.train.exact import smallest_file
 from nncodec.train.steps import compressible
 
 HELD = 5000
 TEMPERATURE = 3.0
 Target = tuple[Tensor, Tensor]
-Widths = dict[str, Tensor]
 
 
 class Thin(LeNet5):
@@ -51,8 +49,8 @@ class Thin(LeNet5):
 
 
 @torch.no_grad()
-def thinned(model: LeNet5, widths: Widths) -> tuple[Thin, Widths]:
-    """Without units that nothing depends on, and which of the original's are left.
+def thinned(model: LeNet5) -> Thin:
+    """Without units that nothing depends on.
 
     A unit without inputs is a constant, which goes into the biases of the next layer.
     """
@@ -84,26 +82,20 @@ def thinned(model: LeNet5, widths: Widths) -> tuple[Thin, Widths]:
     made.ip1.bias.copy_(model.ip1.bias[used_hidden])
     made.ip2.weight.copy_(model.ip2.weight[:, used_hidden])
     made.ip2.bias.copy_(model.ip2.bias)
-    places = {
-        name: widths[name][used]
-        for name, used in (("conv1", used_first), ("conv2", used_second), ("ip1", used_hidden))
-    }
-    return made, places
+    return made
 
 
 @torch.no_grad()
-def whole(thin: Thin, widths: Widths) -> LeNet5:
-    """The network of the original's shapes that computes the same."""
+def whole(thin: Thin) -> LeNet5:
+    """The network of the original's shapes that computes the same.
+
+    Channels and units can be in any order: those that are left come first, which costs fewer bits.
+    """
     model = LeNet5()
-    for p in model.parameters():
+    for name, small in thin.named_parameters():
+        p = model.get_parameter(name)
         p.zero_()
-    first, second, hidden = widths["conv1"], widths["conv2"], widths["ip1"]
-    inputs = (16 * second[:, None] + torch.arange(16)).reshape(-1)
-    model.conv1.weight[first], model.conv1.bias[first] = thin.conv1.weight, thin.conv1.bias
-    model.conv2.weight[second[:, None], first], model.conv2.bias[second] = thin.conv2.weight, thin.conv2.bias
-    model.ip1.weight[hidden[:, None], inputs], model.ip1.bias[hidden] = thin.ip1.weight, thin.ip1.bias
-    model.ip2.weight[:, hidden] = thin.ip2.weight
-    model.ip2.bias.copy_(thin.ip2.bias)
+        p[tuple(slice(n) for n in small.shape)] = small
     return model.eval()
 
 
@@ -153,31 +145,35 @@ def kept(model: nn.Module) -> int:
 def encoded(model: LeNet5) -> tuple[bytes, dict[str, Any]]:
     """The smallest exact file, and its codecs."""
     state = {name: value.detach() for name, value in model.state_dict().items()}
-    codec = codec_mapping({name: smallest_exact(value) for name, value in state.items()})
+    codec = smallest_file(state)
     blob = nncodec.encode(state, codec)
     back = nncodec.decode(blob)
     assert all(torch.equal(back[name], value) for name, value in state.items())
     return blob, {name: choice if isinstance(choice, str) else choice.name for name, choice in codec.items()}
 
 
-def described(thin: Thin, widths: Widths, held: tuple[Tensor, Tensor]) -> dict[str, Any]:
+def widths(thin: Thin) -> list[int]:
+    return [thin.conv1.out_channels, thin.conv2.out_channels, thin.ip1.out_features]
+
+
+def described(thin: Thin, held: tuple[Tensor, Tensor]) -> dict[str, Any]:
     return {
         "weights": kept(thin),
         "held_error": error(thin, *held),
-        "widths": [len(places) for places in widths.values()],
+        "widths": widths(thin),
     }
 
 
-def put_down(path: Path | None, done: int, thin: Thin, widths: Widths, rows: list[dict[str, Any]]) -> None:
+def put_down(path: Path | None, done: int, thin: Thin, rows: list[dict[str, Any]]) -> None:
     if path is not None:
-        torch.save({"done": done, "model": thin.state_dict(), "widths": widths, "rows": rows}, path)
+        torch.save({"done": done, "model": thin.state_dict(), "widths": widths(thin), "rows": rows}, path)
 
 
-def taken_up(path: Path) -> tuple[int, Thin, Widths, list[dict[str, Any]]]:
+def taken_up(path: Path) -> tuple[int, Thin, list[dict[str, Any]]]:
     found = torch.load(path, weights_only=True)
-    thin = Thin(*(len(places) for places in found["widths"].values()))
+    thin = Thin(*found["widths"])
     thin.load_state_dict(found["model"])
-    return found["done"], thin, found["widths"], found["rows"]
+    return found["done"], thin, found["rows"]
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -187,7 +183,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--data", type=Path)
     parser.add_argument("--out", type=Path, help="folder for the result")
     parser.add_argument("--first", type=int, default=4000, help="weights after pruning without training")
-    parser.add_argument("--rounds", type=int, nargs="*", default=[2600, 2000], help="weights left")
+    parser.add_argument("--rounds", type=int, nargs="*", default=[2600, 1700], help="weights left")
     parser.add_argument("--epochs", type=int, nargs="*", default=[3, 6], help="of each round")
     parser.add_argument("--examples", type=int, default=2000, help="to measure curvature on")
     parser.add_argument("--clusters", type=int, default=6, help="values a layer, zero not counted")
@@ -220,14 +216,13 @@ def main(arguments: list[str] | None = None) -> int:
 
     done = -1
     if given.keep is not None and given.keep.exists():
-        done, thin, widths, rows = taken_up(given.keep)
+        done, thin, rows = taken_up(given.keep)
     else:
         total = sum(m.weight.numel() for m in compressible(teacher).values())
-        everything = {"conv1": torch.arange(20), "conv2": torch.arange(50), "ip1": torch.arange(500)}
         method = MLPrune(sparsity=1 - given.first / total, steps=10, **common)
-        thin, widths = thinned(method.fit(teacher, loader, taught_loss).model, everything)
-        say(step="prune", **described(thin, widths, held))
-        put_down(given.keep, 0, thin, widths, rows)
+        thin = thinned(method.fit(teacher, loader, taught_loss).model)
+        say(step="prune", **described(thin, held))
+        put_down(given.keep, 0, thin, rows)
     for number, (left, epochs) in enumerate(zip(given.rounds, given.epochs, strict=True)):
         if number < done:
             continue
@@ -235,16 +230,16 @@ def main(arguments: list[str] | None = None) -> int:
         method = MLPrune(
             sparsity=max(0.0, 1 - left / size), steps=3, epochs=epochs, lr=0.02, seed=number, **common
         )
-        thin, widths = thinned(method.fit(thin, loader, taught_loss).model, widths)
-        say(step="round", **described(thin, widths, held))
-        put_down(given.keep, number + 1, thin, widths, rows)
+        thin = thinned(method.fit(thin, loader, taught_loss).model)
+        say(step="round", **described(thin, held))
+        put_down(given.keep, number + 1, thin, rows)
     method = StraightThrough(
         clusters=given.clusters, epochs=given.last, lr=0.01, entropy=given.entropy, sparse=True, refresh=100
     )
     thin = method.fit(thin, loader, taught_loss).model
-    thin, widths = thinned(Round().fit(thin, loader, taught_loss).model, widths)
+    thin = thinned(Round().fit(thin, loader, taught_loss).model)
     thin = Round().fit(thin, loader, taught_loss).model  # constants went into biases
-    model = whole(thin, widths)
+    model = whole(thin)
     blob, codecs = encoded(model)
     test = [read_idx(data / "mnist" / f"t10k-{kind}-ubyte.gz") for kind in ("images-idx3", "labels-idx1")]
     say(step="codebook", weights=kept(model), held_error=error(model, *held), bytes=len(blob))

@@ -229,6 +229,19 @@ def test_smallest_exact_codec() -> None:
     assert smallest_exact(torch.arange(9)) == "lossless"
 
 
+def test_smallest_file_is_no_larger_than_the_parts_ask_for() -> None:
+    rng = np.random.default_rng(0)
+    sparse = (rng.integers(-2, 3, (60, 80)) * (rng.random((60, 80)) < 0.05)).astype(np.float32)
+    state: dict[str, Any] = {"w": torch.from_numpy(sparse), "count": torch.tensor(3)}
+    state |= {f"b{i}": torch.from_numpy(rng.integers(-4, 5, 30).astype(np.float32) / 8) for i in range(5)}
+    codec = smallest_file(state)
+    blob = nncodec.encode(state, codec)
+    assert all(torch.equal(value, state[name]) for name, value in nncodec.decode(blob).items())
+    each = {name: smallest_exact(value) for name, value in state.items()}
+    assert len(blob) < len(nncodec.encode(state, each))
+    assert len(blob) < len(nncodec.encode(state))
+
+
 # --- pipelines
 
 

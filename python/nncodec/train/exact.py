@@ -2,32 +2,75 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
+
+from nncodec.train.base import codec_mapping
 
 if TYPE_CHECKING:
     from nncodec.codecs import Codec
 
-__all__ = ["smallest_exact"]
+__all__ = ["choices", "smallest_exact", "smallest_file"]
 
 _FEW = 256  # distinct values, up to which context mixing is tried
+_SMALL = 1 << 15
 
 
-def smallest_exact(weight: Tensor) -> str | Codec:
-    """``"lossless"``, a codebook of all its values, or their table under context mixing.
-
-    The tensor is encoded with each. One that nothing but a general codec can hold is ``"lossless"``.
-    """
-    import nncodec  # the engine is needed for files alone
+def choices(weight: Tensor) -> list[str | Codec]:
+    """What can hold these values exactly: "lossless", a codebook of all of them, their table under context mixing."""
     from nncodec.codecs.codebook import Codebook
     from nncodec.codecs.universal import UniversalExact
 
-    values = weight.detach().cpu().contiguous()
+    values = weight.detach()
+    found: list[str | Codec] = ["lossless"]
+    if not values.is_floating_point() or not values.numel():
+        return found
     distinct = values.unique().numel()
-    choices: list[str | Codec] = ["lossless"]
-    if weight.is_floating_point() and distinct <= values.numel() // 4:
-        choices += [Codebook()] if distinct <= 1 << 16 else []
+    if distinct <= max(1, values.numel() // 4):
         negative_zero = bool((values.signbit() & (values == 0)).any())
-        choices += [UniversalExact()] if distinct <= _FEW and not negative_zero else []
-    return min(choices, key=lambda codec: len(nncodec.encode({"w": values}, {"w": codec})))
+        found += [Codebook()] if distinct <= 1 << 16 else []
+        found += [UniversalExact()] if distinct <= _FEW and not negative_zero else []
+    return found
+
+
+def smallest_exact(weight: Tensor) -> str | Codec:
+    """The codec of :func:`choices` that holds one tensor in the fewest bytes."""
+    import nncodec  # the engine is needed for files alone
+
+    found = choices(weight)
+    if len(found) == 1:
+        return found[0]
+    values = weight.detach().cpu()
+    return min(found, key=lambda codec: len(nncodec.encode({"w": values}, {"w": codec})))
+
+
+def smallest_file(state: Mapping[str, Any]) -> dict[str, str | Codec]:
+    """The ``codec=`` that makes the smallest file of tensors of few values.
+
+    Tensor by tensor; then, for files of up to :data:`_SMALL` bytes, each again while the others have theirs, since
+    small tensors of one codec share a record.
+    """
+    import nncodec
+
+    options = {name: choices(value) for name, value in state.items() if isinstance(value, Tensor)}
+    chosen = {name: smallest_exact(state[name]) for name, found in options.items() if len(found) > 1}
+
+    def size(of: Mapping[str, str | Codec]) -> int:
+        return len(nncodec.encode(state, codec_mapping(of)))
+
+    best = size(chosen)
+    starts = [{}, dict(chosen)] if best <= _SMALL else []
+    for start in starts:
+        current, length = dict(start), size(start)
+        for name in options:
+            for codec in options[name]:
+                trial = {**current, name: codec}
+                if codec == "lossless":
+                    del trial[name]
+                if (made := size(trial)) < length:
+                    current, length = trial, made
+        if length < best:
+            chosen, best = current, length
+    return codec_mapping(chosen)

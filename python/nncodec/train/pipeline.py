@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from nncodec.train.base import History, Loader, Loss, Method, Result, codec_mapping
-from nncodec.train.exact import smallest_exact
+from nncodec.train.base import History, Loader, Loss, Method, Result
+from nncodec.train.exact import smallest_file
 
 if TYPE_CHECKING:
     from nncodec.codecs import Codec
@@ -158,14 +158,8 @@ class Pipeline:
 
 
 def _exact(model: nn.Module, last: Mapping[str, str | Codec]) -> dict[str, str | Codec]:
-    """The smallest exact codec of every parameter of few values, as left by all stages so far."""
+    """The smallest exact file, or what the last stage says of it."""
     import nncodec
 
-    choices: dict[str, str | Codec] = {}
-    for name, p in model.named_parameters():
-        choice = smallest_exact(p)
-        if choice != "lossless":
-            choices[name] = choice
-    ours = codec_mapping(choices)
     state = model.state_dict()
-    return min((ours, dict(last)), key=lambda codec: len(nncodec.encode(state, codec)))
+    return min((smallest_file(state), dict(last)), key=lambda codec: len(nncodec.encode(state, codec)))

@@ -20,7 +20,7 @@ from nncodec.train.anchored import Anchored, Fisher, curvature, rise
 from nncodec.train.base import Loader, Loss, Method, Run, codec_mapping
 from nncodec.train.batchnorm import fold_statistics
 from nncodec.train.clusters import cluster_count, lloyd, nearest, start
-from nncodec.train.exact import smallest_exact
+from nncodec.train.exact import smallest_exact, smallest_file
 from nncodec.train.kfac import Factors, as_matrix
 from nncodec.train.mlprune import MLPrune, Pruning, check_calibration
 from nncodec.train.rounding import round_to_powers
@@ -32,9 +32,8 @@ if TYPE_CHECKING:
 __all__ = ["PostTraining"]
 
 _SEARCH = 20
-_TAIL = (
-    1.5  # how slowly the last free weights are frozen: free after a share s of the steps are (1 - s) ** _TAIL
-)
+_MARGIN = 0.99  # of the size, that levels are chosen for: what is frozen later changes it a little
+_TAIL = 1.5  # after a share s of the steps, (1 - s) ** _TAIL of the weights are free
 
 
 @dataclass(frozen=True)
@@ -254,6 +253,9 @@ class _Quantising(Pruning):
 
     def _make_levels(self) -> None:
         """The values of each layer, ascending, without 0; what is pruned stays at 0."""
+        limit = self.limit
+        if limit is not None and self.options.clusters is None:
+            self._widen(limit * _MARGIN - self._rest())
         for name, layer in self.layers.items():
             self.alive[name] = layer.free.clone()
             survivors = layer.weight[layer.free]
@@ -264,6 +266,30 @@ class _Quantising(Pruning):
                 most = max(1, math.ceil(2 * float(layer.weight.abs().max()) / step))
                 whole = torch.arange(1, most + 1, device=survivors.device, dtype=torch.float32)
                 self.levels[name] = torch.cat((-whole.flip(0), whole)) * step
+
+    def _widen(self, limit: float) -> None:
+        """Steps larger by a common factor, for compensation has made the weights larger since they were chosen."""
+        steps = dict(self.steps)
+        codecs: dict[str, str | Codec] = {}
+
+        def fits(factor: float) -> bool:
+            total = 0
+            for name, layer in self.layers.items():
+                self.steps[name] = steps[name] * factor
+                made = torch.zeros_like(layer.weight)
+                made[layer.free] = self._rounded(name, layer.weight[layer.free]).to(made.dtype)
+                if name not in codecs:
+                    codecs[name] = smallest_exact(made)
+                total += _coded(made, codecs[name])
+            return total <= limit
+
+        low, high = 1.0, 1.0
+        while not fits(high) and high < 4:
+            low, high = high, high * 1.1
+        while high > 1 and high - low > 0.01:
+            middle = (low + high) / 2
+            low, high = (low, middle) if fits(middle) else (middle, high)
+        self.steps = {name: step * high for name, step in steps.items()}
 
     def _near(self, name: str) -> Tensor:
         levels, weight = self.levels[name], self.layers[name].weight
@@ -388,8 +414,7 @@ class _Quantising(Pruning):
         self.steps, self.correction = dict(state["steps"]), state["correction"]
 
     def codec(self) -> Mapping[str, str | Codec]:
-        names = [name for name, p in self.model.named_parameters() if p.is_floating_point()]
-        return codec_mapping({name: smallest_exact(self.model.get_parameter(name)) for name in names})
+        return smallest_file(self.model.state_dict())
 
 
 def _coded(weight: Tensor, codec: str | Codec) -> int:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from nncodec.train.base import Loader, Loss, Method, Run, codec_mapping
+from nncodec.train.base import Loader, Loss, Method, Run
 
 if TYPE_CHECKING:
     from nncodec.codecs import Codec
@@ -75,6 +75,6 @@ class _Rounding(Run):
         return {"rounded": len(self.parameters)}
 
     def codec(self) -> Mapping[str, str | Codec]:
-        from nncodec.train.exact import smallest_exact
+        from nncodec.train.exact import smallest_file
 
-        return codec_mapping({name: smallest_exact(p) for name, p in self.parameters.items()})
+        return smallest_file(self.model.state_dict())
