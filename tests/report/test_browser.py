@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import html
+import json
 import re
 import shutil
 import subprocess
@@ -64,6 +66,52 @@ def test_sorts_and_chooses_by_the_address(document: Path) -> None:
     assert 'aria-sort="descending"' in dom
     rising = browse("--dump-dom", document.as_uri() + "#sort=name&order=rising")
     assert names(rising) == sorted(names(rising))
+
+
+KEYS = """
+<script>
+const press = (key) => document.activeElement.dispatchEvent(new KeyboardEvent("keydown", { key, bubbles: true }));
+const report = (figure) => {
+  const boxes = [...document.querySelectorAll(`#${figure} .tensor`)];
+  const stops = () => boxes.filter((box) => box.tabIndex === 0);
+  const found = { figure, stops: stops().length, walked: [], moved: [] };
+  stops()[0].focus();
+  press("Home");
+  for (const _ of boxes) { found.walked.push(document.activeElement.dataset.index); press("PageDown"); }
+  for (const from of boxes)
+    for (const key of ["ArrowLeft", "ArrowRight", "ArrowUp", "ArrowDown"]) {
+      from.focus();
+      press(key);
+      const there = document.activeElement, [a, b] = [from, there].map((box) => box.getBoundingClientRect());
+      const right = { ArrowLeft: b.right <= a.left + 1, ArrowRight: b.left >= a.right - 1,
+        ArrowUp: b.bottom <= a.top + 1, ArrowDown: b.top >= a.bottom - 1 }[key];
+      const chosen = there.getAttribute("aria-selected") === "true" && stops().length === 1 && stops()[0] === there;
+      if (there !== from) found.moved.push(right && chosen);
+    }
+  press("End");
+  found.last = document.activeElement.ariaLabel.split("\\n")[0];
+  found.shown = document.getElementById("detail-name").textContent;
+  return found;
+};
+document.body.append(Object.assign(document.createElement("pre"),
+  { id: "keys", textContent: JSON.stringify(["treemap", "errors"].map(report)) }));
+</script>
+"""
+
+
+def test_figures_by_keyboard(document: Path, tmp_path: Path) -> None:
+    """One stop of the Tab key each; keys reach every box, arrows the one on that side; what has the focus is shown."""
+    page_with_keys = tmp_path / "keys.html"
+    page_with_keys.write_text(document.read_text(encoding="utf-8") + KEYS, encoding="utf-8")
+    dom = browse("--dump-dom", page_with_keys.as_uri())
+    found = re.search(r'<pre id="keys">(.*?)</pre>', dom, re.DOTALL)
+    assert found is not None
+    for figure in json.loads(html.unescape(found[1])):
+        assert figure["stops"] == 1
+        assert sorted(figure["walked"]) == [str(i) for i in range(8)]
+        assert len(figure["moved"]) >= 14, figure  # from one end of eight boxes to the other and back
+        assert all(figure["moved"]), figure
+        assert figure["last"] == figure["shown"]
 
 
 @pytest.mark.parametrize(("options", "dark"), [([], False), (["--force-dark-mode"], True)])

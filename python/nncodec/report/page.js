@@ -108,8 +108,44 @@
     const shown = text.length > letters ? `${text.slice(0, letters - 1)}…` : text;
     to.append(svg("text", { x: x + 4, y, style: `fill:${ink}` }, shown));
   };
+  // A figure's boxes are one stop of the Tab key, the chosen one; from there arrows go to the box on that side, page keys
+  // along the order of drawing, so that every box can be reached, Home and End to the first and the last.
+  const DIRECTIONS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
+  const beside = (boxes, from, [dx, dy]) => {
+    const here = from.getBoundingClientRect();
+    let best = null, least = Infinity;
+    for (const box of boxes) {
+      const there = box.getBoundingClientRect();
+      const along = dx ? (dx > 0 ? there.left - here.right : here.left - there.right)
+        : dy > 0 ? there.top - here.bottom : here.top - there.bottom;
+      const [low, high, start, end] = dx ? [here.top, here.bottom, there.top, there.bottom] : [here.left, here.right, there.left, there.right];
+      const apart = Math.max(0, start - high, low - end); // 0 where they face each other
+      const off = Math.abs(start + end - low - high) / 2;
+      const cost = along + 4 * apart + off / 8;
+      if (box !== from && along > -1 && cost < least) { least = cost; best = box; }
+    }
+    return best;
+  };
+  const boxesOf = (figure) => [...figure.querySelectorAll(".tensor")];
+  for (const figure of [at("treemap"), at("errors")]) {
+    figure.addEventListener("keydown", (event) => {
+      if (event.altKey || event.ctrlKey || event.metaKey) return;
+      const boxes = boxesOf(figure), from = boxes.indexOf(document.activeElement);
+      if (from < 0) return;
+      const steps = { PageUp: from - 1, PageDown: from + 1, Home: 0, End: boxes.length - 1, Enter: from, " ": from };
+      const to = event.key in DIRECTIONS ? beside(boxes, boxes[from], DIRECTIONS[event.key]) : boxes[steps[event.key]];
+      if (event.key in DIRECTIONS || event.key in steps) event.preventDefault();
+      if (to) { choose(Number(to.dataset.index)); to.focus(); }
+    });
+  }
+  const reachable = (box, about) => {
+    box.setAttribute("role", "option");
+    box.setAttribute("aria-label", about);
+    box.append(svg("title", {}, about));
+  };
   function drawTreemap() {
     const map = at("treemap");
+    const held = map.contains(document.activeElement);
     map.replaceChildren();
     const { width, height } = map.getBoundingClientRect();
     map.setAttribute("viewBox", `0 0 ${width} ${height}`);
@@ -125,7 +161,7 @@
           x: ix, y: iy, width: iw, height: ih, fill: colour.fill, class: "tensor", "data-index": item.index,
         });
         const about = `${item.tensor.name}\n${bytes(item.tensor.bytes)}, ${bitsOf(item.tensor).toFixed(3)} bits per weight`;
-        box.append(svg("title", {}, about));
+        reachable(box, about);
         box.addEventListener("click", () => choose(item.index));
         map.append(box);
         if (ih > 16) label(map, item.tensor.name, ix, iy + 13, iw, colour.ink);
@@ -134,6 +170,7 @@
       map.append(svg("rect", { x, y, width: w, height: h, class: "module" }));
     });
     mark();
+    if (held) map.querySelector('[tabindex="0"]')?.focus();
   }
   at("legend").append(html("span", {}, "0"), html("i"), html("span", {}, `${mostBits.toFixed(2)} bits per weight`));
 
@@ -200,10 +237,11 @@
       const top = logs[i] === null ? box.bottom - 2 : y(logs[i]);
       const bar = svg("rect", { x: box.left + i * width, y: top, width: Math.max(0.6, width - (width > 3 ? 1 : 0)),
         height: box.bottom - top, fill: logs[i] === null ? "var(--line)" : "var(--accent)", class: "tensor", "data-index": index });
-      bar.append(svg("title", {}, `${t.name}\n${t.rel_mse ? `${error(t.rel_mse)}, ${decibel(t.rel_mse)} dB` : "exact"}`));
+      reachable(bar, `${t.name}\n${t.rel_mse ? `${error(t.rel_mse)}, ${decibel(t.rel_mse)} dB` : "exact"}`);
       bar.addEventListener("click", () => choose(index));
       node.append(bar);
     });
+    mark();
   }
 
   const facts = (list, entries) => {
@@ -317,6 +355,14 @@
   function mark() {
     for (const node of document.querySelectorAll("[data-index]"))
       node.classList.toggle("chosen", Number(node.dataset.index) === chosen);
+    for (const figure of [at("treemap"), at("errors")]) {
+      const boxes = figure ? boxesOf(figure) : [];
+      const stop = boxes.find((box) => box.classList.contains("chosen")) ?? boxes[0];
+      for (const box of boxes) {
+        box.setAttribute("tabindex", box === stop ? 0 : -1);
+        box.setAttribute("aria-selected", box.classList.contains("chosen"));
+      }
+    }
   }
   function remember() {
     const next = new URLSearchParams();
