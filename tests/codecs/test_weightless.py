@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 import nncodec
 from nncodec import DecodeError, VersionError, _core
 from nncodec.codecs import Weightless
-from nncodec.codecs.weightless import _cluster
 from nncodec.container.catalogue import open_catalogue
 
 DTYPES = [np.float64, np.float32, np.float16, ml_dtypes.bfloat16]
@@ -171,13 +170,6 @@ def test_many_values_are_clustered() -> None:
     assert error < 0.01
     few = both(tensor, Weightless(cell_bits=2, clusters=16))[1]
     assert np.unique(few[few != 0]).size == 4
-
-
-def test_clusters_are_a_fixed_point_of_lloyd() -> None:
-    numbers = np.random.default_rng(3).standard_t(3, 3000)
-    centres = _cluster(numbers, 7)
-    nearest = np.abs(numbers[:, None] - centres).argmin(axis=1)
-    np.testing.assert_allclose([numbers[nearest == k].mean() for k in range(7)], centres, rtol=1e-9)
 
 
 def test_what_was_encoded_before_is_stored_as_it_is() -> None:

@@ -20,8 +20,8 @@ from nncodec._core import (
     codebook_decoder,
     kmeans_assign,
     kmeans_lloyd,
-    kmeans_optimal,
 )
+from nncodec.clusters import means, scalar_centroids
 from nncodec.codecs.base import Encoded, LossyCodec, Part, Setting, Trial, in_windows, register
 from nncodec.dtypes import BY_CODE
 from nncodec.envelope import cells
@@ -31,8 +31,6 @@ __all__ = ["Codebook", "as_doubles"]
 
 MAX_ENTRIES = 65536
 _QUANTISABLE = frozenset((1, 2, 3, 4))
-# Up to so many distinct values the exact programme runs on them; more are first gathered into so many bins.
-_BINS = 1 << 15
 _LLOYD_STEPS = 20
 _ALL = 1 << 62  # elements; more than there are
 _Floats = NDArray[np.float64]
@@ -180,14 +178,8 @@ class Codebook(LossyCodec):
         self, x: _Floats, w: _Floats | None, dtype: int, threads: int
     ) -> tuple[NDArray[np.void], NDArray[np.uint16]]:
         assert self.entries is not None
-        order = np.argsort(x, kind="stable")
-        values, weights = _binned(x[order], None if w is None else w[order])
-        centroids = np.array(kmeans_optimal(values, weights, min(self.entries, len(values)))[0])
+        centroids = scalar_centroids(x, w, self.entries)
         index = np.empty(len(x), np.uint16)
-        if len(values) < len(x):  # the bins are coarser than the values: let the centroids settle
-            for _ in range(3):
-                index = np.searchsorted((centroids[:-1] + centroids[1:]) / 2, x).astype(np.uint16)
-                centroids = _means(x, w, index, centroids)
         entries, centroids = self._rounded(centroids, dtype)
         rates = np.zeros(len(centroids))
         for step in range(4 if self.entropy else 1):
@@ -213,9 +205,9 @@ class Codebook(LossyCodec):
         dtype: int,
     ) -> tuple[NDArray[np.void], _Floats, _Floats]:
         """Centroids at the means of their members, in ascending order with their rates."""
-        means = _means(x, w, index, centroids)
-        order = np.argsort(means, kind="stable")
-        kept, rates = means[order], rates[order]
+        moved = means(x, w, index, centroids)
+        order = np.argsort(moved, kind="stable")
+        kept, rates = moved[order], rates[order]
         entries, values = self._rounded(kept, dtype, distinct=False)
         return entries, values, rates
 
@@ -308,24 +300,6 @@ def _distinct(
         rank[order] = np.arange(len(order), dtype=np.uint16)
         entries, index = entries[order], rank[index]
     return np.ascontiguousarray(entries).view(np.uint8).view(f"V{width}"), index
-
-
-def _binned(x: _Floats, w: _Floats | None) -> tuple[_Floats, _Floats | None]:
-    """Ascending values, gathered by their neighbours into at most so many bins, each at its mean."""
-    if len(x) <= _BINS:
-        return x, w
-    edges = np.linspace(0, len(x), _BINS + 1).astype(np.int64)[:-1]
-    count = np.add.reduceat(np.ones(len(x)) if w is None else w, edges)
-    total = np.add.reduceat(x if w is None else w * x, edges)
-    full = count > 0
-    values = total[full] / count[full]
-    return np.maximum.accumulate(values), count[full]
-
-
-def _means(x: _Floats, w: _Floats | None, index: NDArray[np.uint16], centroids: _Floats) -> _Floats:
-    count = np.bincount(index, w, len(centroids))
-    total = np.bincount(index, x if w is None else w * x, len(centroids))
-    return np.asarray(np.where(count > 0, total / np.where(count > 0, count, 1), centroids))
 
 
 def _cheapest(x: _Floats, centroids: _Floats, rates: _Floats, threads: int) -> NDArray[np.uint16]:

@@ -23,6 +23,7 @@ from nncodec._core import (
     weightless_encode,
     weightless_plan,
 )
+from nncodec.clusters import scalar_centroids
 from nncodec.codecs.base import Codec, Encoded, Part, Setting, chunk_count, in_windows, register
 from nncodec.dtypes import BY_CODE
 from nncodec.errors import DecodeError, VersionError
@@ -33,7 +34,6 @@ _FLOATS = frozenset((1, 2, 3, 4))  # element type codes
 _MAX_VALUES = 4096
 _WORDS = 4  # of a ribbon's window: 256 slots
 _AT_ONCE = 1 << 20
-_ROUNDS = 200  # of Lloyd's algorithm, at most
 CHUNK_ELEMENTS = 1 << 20  # many keys under one header; a chunk is looked up, so it need not be small
 
 
@@ -185,26 +185,6 @@ def _checked(encoded: tuple[bytes, ...], part: Part, name: str) -> Encoded:
     return Encoded(CHUNK_ELEMENTS, encoded[0], encoded[1:])
 
 
-def _cluster(numbers: NDArray[np.float64], clusters: int) -> NDArray[np.float64]:
-    """Centres of ``clusters`` clusters: Lloyd's algorithm, begun at equal shares of the sorted numbers.
-
-    Sums are running sums over the sorted numbers, whose order every machine keeps.
-    """
-    ordered = np.sort(numbers)
-    sums = np.concatenate([np.zeros(1), np.cumsum(ordered)])
-    edges = np.linspace(0, ordered.size, clusters + 1).astype(np.int64)
-    for _ in range(_ROUNDS):
-        counts = np.diff(edges)
-        kept = counts > 0
-        centres = np.diff(sums[edges])[kept] / counts[kept]
-        inner = np.searchsorted(ordered, (centres[:-1] + centres[1:]) / 2)
-        moved = np.concatenate([[0], inner, [ordered.size]])
-        if moved.size == edges.size and (moved == edges).all():
-            break
-        edges = moved
-    return np.asarray(centres)
-
-
 def _cells(elements: int, weights: int, values: int, exact: bool) -> int:
     """Bits of a cell where the caller did not say."""
     least = max((values - 1).bit_length(), 1)
@@ -238,7 +218,9 @@ def _survey(part: Part, clusters: int, name: str) -> tuple[int, int, NDArray[np.
             raise ValueError(
                 f"{name} has NaN or infinite elements: codec 'weightless' cannot take it, codec 'lossless' can"
             )
-        centres = _as_numbers(_as_elements(_cluster(everything, clusters), part.dtype), part.dtype)
+        centres = _as_numbers(
+            _as_elements(scalar_centroids(everything, None, clusters), part.dtype), part.dtype
+        )
         distinct = np.unique(centres[centres != 0])
     if distinct.size == 0:
         distinct = np.ones(1)  # all zeros: a model has one value at least
