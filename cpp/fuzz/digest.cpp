@@ -20,6 +20,7 @@
 #include "codecs/lossless.hpp"
 #include "codecs/lowrank.hpp"
 #include "codecs/ternary.hpp"
+#include "codecs/transform.hpp"
 #include "codecs/trellis.hpp"
 #include "codecs/uniform.hpp"
 #include "codecs/universal.hpp"
@@ -520,6 +521,37 @@ void lowrank_codec(Report& report) {
     }
 }
 
+void transform_codec(Report& report) {
+    constexpr std::size_t kElements = 36 * 24 * 9;
+    const Shape shape{36, 24, 3, 3};
+    const struct {
+        const char* name;
+        blocks::Transform transform;
+    } kinds[] = {{"identity", {}},
+                 {"cosine 3x3", {blocks::Kind::cosine, 3, 3}},
+                 {"cosine 1x24", {blocks::Kind::cosine, 1, 24}},
+                 {"hadamard 1x8", {blocks::Kind::hadamard, 1, 8}}};
+    for (const DType dtype : {DType::float64, DType::float32, DType::float16, DType::bfloat16}) {
+        const auto code = static_cast<std::uint8_t>(dtype);
+        const Bytes data = weights(dtype, kElements, 9, false, 31);
+        for (const auto& kind : kinds) {
+            const std::string name = "transform type=" + std::to_string(code) + " " + kind.name;
+            report.line(name, [&](Result& result) {
+                const TransformPlan plan({dtype, data, shape, 0x1.4p-7, {}, "digest"},
+                                         std::span(&kind.transform, 1), 1);
+                result.add(plan.model());
+                const Bytes chunk = plan.encode_chunk(0);
+                result.add(chunk);
+                Bytes back(data.size());
+                TransformDecoder(code, std::span(&shape, 1), plan.chunk_elements(), plan.model())
+                    .decode(0, chunk, back);
+                result.add(back);
+                return plan.chunks() == 1;
+            });
+        }
+    }
+}
+
 }  // namespace
 
 int main() {
@@ -538,5 +570,6 @@ int main() {
     ternary_codec(report);
     codebook_codec(report);
     lowrank_codec(report);
+    transform_codec(report);
     return report.failed() ? 1 : 0;
 }
