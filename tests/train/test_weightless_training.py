@@ -76,6 +76,32 @@ def test_what_is_encoded_is_what_was_trained() -> None:
     assert len(blob) < 0.2 * sum(value.nbytes for value in state.values())
 
 
+def test_smallest_leaves_exact_layers_to_lossless(tmp_path: Path) -> None:
+    """Where that takes fewer bytes; biases together. What was trained comes back, after an interruption as well."""
+    options = {
+        "smallest": True,
+        "bias_density": 0.2,
+        "prune_epochs": 2,
+        "retrain_epochs": 0,
+        "tolerance": 1e9,
+    }
+    result = method(**options).fit(network(), batches(), F.cross_entropy)
+    rows = {row["layer"]: row for row in result.history if row["step"] == "encode"}
+    for name in ("0.weight", "4.weight"):
+        row = rows[name]
+        assert row["bytes"] == min(row["exact_bytes"], row["lossless_bytes"])
+        assert (row["codec"] == "lossless") == (row["lossless_bytes"] < row["exact_bytes"])
+    assert {row["codec"] for row in rows.values()} == {"weightless", "lossless"}
+    assert rows["2.weight"]["codec"] == "weightless"  # with false positives, and smaller than both
+    assert set(result.codec) == {*(name for name, row in rows.items() if row["codec"] == "weightless"), "*"}
+    state = result.model.state_dict()
+    back = nncodec.decode(nncodec.encode(state, result.codec))
+    assert all(torch.equal(back[name], value) for name, value in state.items())
+    method(**options, checkpoint=tmp_path / "x.nncz").fit(network(), batches(), F.cross_entropy)
+    again = method(**options, checkpoint=tmp_path / "x.nncz").fit(network(), batches(), F.cross_entropy)
+    assert nncodec.encode(again.model.state_dict(), again.codec) == nncodec.encode(state, result.codec)
+
+
 def test_cells_are_chosen_by_what_the_network_can_do() -> None:
     """A score that no false positive may touch takes the most bits, one that does not care the fewest."""
     data = batches()
@@ -127,6 +153,6 @@ def test_deterministic_and_resumable(tmp_path: Path) -> None:
 
 def test_bad_options() -> None:
     for wrong in ({"density": 0.0}, {"bias_density": 1.5}, {"cell_bits": (8, 6)}, {"cell_bits": ()}, {"seeds": 0},
-                  {"prune_epochs": -1}, {"clusters": 0}, {"structure": "tree"}):  # fmt: skip
-        with pytest.raises(ValueError, match=r"density|cell_bits|epochs|clusters|structure"):
+                  {"prune_epochs": -1}, {"ramp": 0.0}, {"clusters": 0}, {"structure": "tree"}):  # fmt: skip
+        with pytest.raises(ValueError, match=r"density|cell_bits|epochs|ramp|clusters|structure"):
             method(**wrong)

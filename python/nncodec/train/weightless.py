@@ -41,7 +41,6 @@ from nncodec.train.steps import (
 
 __all__ = ["Weightless"]
 
-_RAMP = 0.7  # share of the pruning epochs after which layers are as sparse as they will be
 _MASK_EVERY = 16  # steps
 _SCORED = 4096  # examples of the loader that stand for all where there is no score
 
@@ -69,8 +68,12 @@ class Weightless(Method):
         Glob patterns over names of weights (``"fc*.weight"``) of linear and convolution layers.
     exact_below : int
         Layers of fewer weights are encoded exactly: their false positives would save nothing.
+    smallest : bool
+        What is stored exactly is left to codec ``lossless`` where that takes fewer bytes; it can't be looked up then.
+        False: every layer is in a filter.
     bias_density : float, optional
-        Biases of these layers are pruned to this share, clustered and encoded exactly; None: they stay as they are.
+        Biases of these layers are pruned to this share, clustered and encoded exactly (with ``smallest``, by codec
+        ``lossless``, which puts them all in one record); None: they stay as they are.
     structure : {"ribbon", "bloomier"}
         Of the filter.
     seeds : int
@@ -79,6 +82,8 @@ class Weightless(Method):
         Fisher information).
     prune_epochs, retrain_epochs : int
         Of all layers at first; and after each layer that was encoded.
+    ramp : float
+        Share of the pruning epochs after which layers are as sparse as they will be; in the rest they settle.
     learning_rate, momentum, weight_decay : float
         Of gradient descent; the rate falls along a cosine while pruning, and is a tenth while retraining.
     """
@@ -90,11 +95,13 @@ class Weightless(Method):
     score: Callable[[nn.Module], float] | None = field(default=None, repr=False)
     layers: Sequence[str] = ("*",)
     exact_below: int = 10_000
+    smallest: bool = False
     bias_density: float | None = None
     structure: Literal["ribbon", "bloomier"] = "ribbon"
     seeds: int = 1
     prune_epochs: int = 10
     retrain_epochs: int = 2
+    ramp: float = 0.7
     learning_rate: float = 0.05
     momentum: float = 0.9
     weight_decay: float = 1e-4
@@ -108,6 +115,8 @@ class Weightless(Method):
             raise ValueError(f"cell_bits must ascend, got {self.cell_bits!r}")
         if min(self.prune_epochs, self.retrain_epochs) < 0 or self.seeds < 1:
             raise ValueError("epochs must not be negative, and there must be a seed")
+        if not 0 < self.ramp <= 1:
+            raise ValueError(f"ramp must be above 0 and at most 1, got {self.ramp!r}")
         for bits in self.cell_bits:
             WeightlessCodec(cell_bits=bits, clusters=self.clusters, structure=self.structure)
 
@@ -136,7 +145,8 @@ class _Run(Run):
             self.weights |= {name: parameters[name] for name in biases if name in parameters}
         self.dense = {name: p.detach().clone() for name, p in self.weights.items()}
         self.masks = {name: torch.ones_like(p, dtype=torch.bool) for name, p in self.weights.items()}
-        self.frozen: dict[str, tuple[WeightlessCodec, tuple[bytes, ...]]] = {}
+        # None: codec lossless has it
+        self.frozen: dict[str, tuple[WeightlessCodec, tuple[bytes, ...]] | None] = {}
 
     @property
     def units(self) -> int:
@@ -156,15 +166,16 @@ class _Run(Run):
         return row
 
     def codec(self) -> Mapping[str, str | Codec]:
-        return codec_mapping({name: replace(codec, encoded=of) for name, (codec, of) in self.frozen.items()})
+        filters = {name: kept for name, kept in self.frozen.items() if kept is not None}
+        return codec_mapping({name: replace(codec, encoded=of) for name, (codec, of) in filters.items()})
 
     def state(self) -> dict[str, Any]:
         return {
             "dense": dict(self.dense),
             "masks": {name: self.masks[name] for name in self.dense},
             "frozen": {
-                name: [codec.cell_bits, codec.exact, codec.seed, list(of)]
-                for name, (codec, of) in self.frozen.items()
+                name: [] if kept is None else [kept[0].cell_bits, kept[0].exact, kept[0].seed, list(kept[1])]
+                for name, kept in self.frozen.items()
             },
         }
 
@@ -172,8 +183,8 @@ class _Run(Run):
         device = device_of(self.model)
         self.dense = {name: value.to(device) for name, value in state["dense"].items()}
         self.masks = {name: value.to(device) for name, value in state["masks"].items()}
-        for name, (bits, exact, seed, encoded) in state["frozen"].items():
-            self.frozen[name] = self._codec(bits, exact, seed), tuple(encoded)
+        for name, kept in state["frozen"].items():
+            self.frozen[name] = (self._codec(*kept[:3]), tuple(kept[3])) if kept else None
             self.weights[name].requires_grad_(False)
 
     # Pruning and training
@@ -191,7 +202,7 @@ class _Run(Run):
 
     def _mask(self, progress: float) -> None:
         """Keep the greatest; their share falls from 1 as the cube of what is left of the ramp."""
-        left = max(0.0, 1 - progress / _RAMP)
+        left = max(0.0, 1 - progress / self.options.ramp)
         for name, dense in self.dense.items():
             share = self._share(name)
             keep = max(1, round((share + (1 - share) * left**3) * dense.numel()))
@@ -248,41 +259,48 @@ class _Run(Run):
         )
 
     def _encode(self, name: str) -> dict[str, Any]:
-        weight = self.weights[name]
+        options, weight = self.options, self.weights[name]
         pruned = weight.detach().clone()
-        exact = weight.numel() < self.options.exact_below
+        exact = weight.numel() < options.exact_below
         chosen, encoded = self._try(name, pruned, self._codec(None, True, 0))
         exact_bytes = _size(encoded)
-        clustered = weight.detach().clone()
+        lossless_bytes = _size(_encoded(Lossless(), name, weight.detach()))
+        order0_bytes = _order0_bytes(weight.detach())
+        least = min(exact_bytes, lossless_bytes) if options.smallest else exact_bytes
         row: dict[str, Any] = {"step": "encode", "layer": name}
         if not exact:
             before = self._score()
-            for bits in self.options.cell_bits:
+            for bits in options.cell_bits:
                 chosen = self._codec(bits, False, 0)
                 self._try(name, pruned, chosen)
                 after = self._score()
-                if after >= before - self.options.tolerance:
+                if after >= before - options.tolerance:
                     break
-            if self.options.seeds > 1:
+            if options.seeds > 1:
                 chosen, costs = self._harmless(name, pruned, chosen)
                 row |= {"harm_of_first_seed": costs[0], "harm": min(costs)}
             chosen, encoded = self._try(name, pruned, chosen)
             row |= {"score_exact": before, "score": after, "lossy_bytes": _size(encoded)}
-            if _size(encoded) >= exact_bytes:  # so many bits that flags cost less
+            if _size(encoded) >= least:  # so many bits that false positives save nothing
                 chosen, encoded = self._try(name, pruned, self._codec(None, True, 0))
-        weight.requires_grad_(False)
+        size, how = _size(encoded), "weightless"
         self.frozen[name] = chosen, encoded
+        if options.smallest and chosen.exact and (lossless_bytes < size or weight.ndim < 2):
+            size, how = lossless_bytes, "lossless"
+            self.frozen[name] = None
+        weight.requires_grad_(False)
         del self.dense[name]
         ones = int((pruned != 0).sum())
         return row | {
             "elements": weight.numel(),
             "weights": ones,
-            "cell_bits": encoded[0][1],
+            "cell_bits": encoded[0][1] if how == "weightless" else 0,
             "false_positives": int((weight != 0).sum()) - ones,
-            "bytes": _size(encoded),
+            "codec": how,
+            "bytes": size,
             "exact_bytes": exact_bytes,
-            "lossless_bytes": _size(_encoded(Lossless(), name, clustered)),
-            "order0_bytes": _order0_bytes(clustered),
+            "lossless_bytes": lossless_bytes,
+            "order0_bytes": order0_bytes,
         }
 
     def _try(
