@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+import nncodec
 from nncodec import allocate
-from nncodec.codecs import Uniform
+from nncodec.codecs import Trellis, Uniform
 from nncodec.codecs.base import LossyCodec, Part, Setting
 
 OVERHEAD = 4000
@@ -151,3 +153,46 @@ def test_zeros_and_nothing() -> None:
     zero = Part(2, ((3, 3),), np.zeros(36, np.uint8), ("z",))
     assert solve([zero], "snr_db", 10.0)[0].step > 0
     assert solve([], "snr_db", 10.0) == []
+
+
+def test_sizes_that_leap_are_met_and_monotone() -> None:
+    """Few weights, low rates: the alphabet of the trellis changes, and sizes scatter by more than they may miss."""
+    x = np.random.default_rng(1).standard_t(3, (100, 200)).astype(np.float32)
+    errors = []
+    for bits in np.geomspace(0.7, 3, 50):
+        blob = nncodec.encode({"w": x}, Trellis(8), bits_per_weight=bits)
+        assert 8 * len(blob) / x.size == pytest.approx(bits, rel=5e-3)
+        errors.append(float(((nncodec.decode(blob)["w"] - x) ** 2).sum()))
+    # What half a per cent of the size is worth.
+    assert all(later < 1.005 * earlier for earlier, later in pairwise(errors))
+
+
+@pytest.mark.parametrize("draw", ["laplace", "standard_normal"])
+def test_some_hundred_bytes_are_met(draw: str) -> None:
+    x = getattr(np.random.default_rng(0), draw)(size=(64, 64)).astype(np.float32)
+    for bits in np.geomspace(0.7, 3, 8):
+        blob = nncodec.encode({"w": x}, Trellis(8), bits_per_weight=bits)
+        assert 8 * len(blob) / x.size == pytest.approx(bits, rel=5e-3)
+
+
+def test_a_search_from_far_does_not_overshoot(parts: list[Part]) -> None:
+    """Where a few rows have nearly all importance, the first guess is far too coarse."""
+    rng = np.random.default_rng(0)
+    weights: list[NDArray[np.float32] | None] = []
+    for part in parts:
+        rows, columns = part.shapes[0]
+        heavy = np.exp(4 * rng.standard_normal((rows, 1))).astype(np.float32)
+        weights.append(np.broadcast_to(heavy, (rows, columns)).reshape(-1).copy())
+    codec: LossyCodec = Trellis(8)
+    elements = sum(p.data.size // 4 for p in parts)
+    found = allocate.settings(
+        [(codec, p) for p in parts],
+        budget=("bits_per_weight", 3.0),
+        importance=weights,
+        overhead_bits=OVERHEAD,
+        total_elements=elements,
+        total_bytes=4 * elements,
+        threads=1,
+    )
+    bits = OVERHEAD + sum(8 * (len(e.model) + sum(map(len, e.chunks))) for e in codec.encode(parts, found, 1))
+    assert bits / elements == pytest.approx(3.0, rel=5e-3)

@@ -4,6 +4,7 @@ from nncodec._core import __version__ as __version__
 from nncodec.api import decode, encode, iter_file, load_file, open, recover, save_file
 from nncodec.calibration import Calibration, calibrate
 from nncodec.errors import DecodeError, LimitError, NNCodecError, VersionError
+from nncodec.norms import calibrate_without_data
 from nncodec.reader import File, TensorInfo
 from nncodec.streaming import Recovered
 from nncodec.writer import Writer
@@ -20,6 +21,7 @@ __all__ = [
     "Writer",
     "__version__",
     "calibrate",
+    "calibrate_without_data",
     "decode",
     "encode",
     "iter_file",

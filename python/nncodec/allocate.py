@@ -23,8 +23,8 @@ What the budgets mean:
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -34,13 +34,16 @@ from nncodec._core import FloatStatistics, float_statistics
 from nncodec.budget import check_budget
 from nncodec.codecs.base import LossyCodec, Part, Setting, Trial
 from nncodec.feedback import matrix_of
+from nncodec.search import MISSED, Settled, search, search_size
 from nncodec.sides import Sides
 
 __all__ = ["settings"]
 
-# The search works on log2 of the measure. Stop when this near: 0.005 dB, or 0.1 % of the file.
-_TOLERANCE = {"error": 0.005 / (10 * math.log10(2)), "size": math.log2(1.001)}
-_MAX_TRIALS = 16
+# Stop the search when this near: 0.005 dB (in octaves of the error).
+_ERROR_TOLERANCE = 0.005 / (10 * math.log10(2))
+# Files up to this size and rate, where a codec's ways to code differ most and cost least to try, are coded in each, so
+# that more bits never give more error.
+_VARIED_BITS, _VARIED_RATE = 8 << 14, 2.0
 # Codecs look at their parts again when the step has moved by this factor.
 _SIMILAR = 4.0
 # The finest step, as a fraction of the largest magnitude: beyond it levels no longer fit their codes.
@@ -118,7 +121,9 @@ class _Problem:
     elements: int
     threads: int
     sides: Sequence[Sides | None]
-    deviation: float | None  # geometric mean, where there are sides: steps differ too much for another
+    usual: (
+        float | None
+    )  # mean square, geometric mean where there are sides: steps differ too much for another
     studies: list[Any] | None = None
     studied: float = 0.0  # the step that the studies were made for
 
@@ -133,7 +138,6 @@ class _Problem:
         scale, energy, largest, elements = [], 0.0, 0.0, 0
         known = sides or [None] * len(codec_parts)
         usual = None if sides is None else _usual_energy(codec_parts, known, threads)
-        deviation = None if usual is None else math.sqrt(usual)
         for (_, part), weights, own in zip(codec_parts, importance, known, strict=True):
             size = sum(math.prod(shape) for shape in part.shapes)
             if own is not None:
@@ -153,7 +157,7 @@ class _Problem:
             energy += stats.energy / (scale[-1] ** 2 if weights is None else 1)
             largest = max(largest, stats.largest / scale[-1])
             elements += size
-        return cls(codec_parts, importance, scale, energy, largest, elements, threads, known, deviation)
+        return cls(codec_parts, importance, scale, energy, largest, elements, threads, known, usual)
 
     def settings(self, step: float) -> list[Setting]:
         """The settings that a common step gives."""
@@ -196,6 +200,34 @@ class _Problem:
                 bits += one.bits
                 error += one.squared_error
         return Trial(bits, error)
+
+    def encoded_bits(self, step: float) -> int:
+        """Bits of models and payloads at a common step."""
+        settings = self.settings(step)
+        total = 0
+        for codec, which in self.by_codec().items():
+            made = codec.encode(
+                [self.codec_parts[i][1] for i in which], [settings[i] for i in which], self.threads
+            )
+            for one in made:
+                total += len(one.model) + sum(len(chunk) for chunk in one.chunks)
+        return 8 * total
+
+    def variants(self) -> Iterator[_Problem]:
+        """The same problem with each other way of coding that codecs offer."""
+        offers = {codec: codec.variants() for codec in self.by_codec()}
+        for number in range(max((len(offer) for offer in offers.values()), default=0)):
+            chosen = {
+                codec: offer[number] if number < len(offer) else codec for codec, offer in offers.items()
+            }
+            parts = [(chosen[codec], part) for codec, part in self.codec_parts]
+            yield replace(self, codec_parts=parts, studies=None, studied=0.0)
+
+    @property
+    def deviation(self) -> float:
+        """Of the weights, over their parts' scales."""
+        usual = self.energy / max(1, self.elements) if self.usual is None else self.usual
+        return math.sqrt(usual) or 1.0
 
     @property
     def finest(self) -> float:
@@ -264,7 +296,7 @@ def _meet_error(
 
     weight = problem.energy / max(1, problem.elements)
     guess = math.sqrt(12 * rel_mse * weight)
-    step = _search(problem, measure, math.log2(rel_mse), guess, 2.0, _TOLERANCE["error"], progress)
+    step = search(problem, measure, math.log2(rel_mse), guess, 2.0, _ERROR_TOLERANCE, progress)
     if isinstance(step, float):
         return problem.settings(step)
     low, high = (2**y for y in step)
@@ -283,79 +315,20 @@ def _meet_size(
     per_bit: float,
     progress: Callable[[float], None] | None,
 ) -> list[Setting]:
-    def measure(step: float) -> float:
-        return math.log2(max(1.0, problem.trial(step).bits + overhead_bits))
-
     if problem.elements == 0:
         if abs(overhead_bits - bits) <= 0.005 * bits:
             return problem.settings(1.0)
-        outcome: float | tuple[float, float] = (math.log2(max(1, overhead_bits)),) * 2
+        outcome: Settled | tuple[float, float] = (float(overhead_bits),) * 2
     else:
-        # A weight of standard deviation s costs about log2(s / step) + 2.05 bits, never less than some tenths.
-        payload = max(0.3, (bits - overhead_bits) / problem.elements)
-        deviation = problem.deviation or math.sqrt(problem.energy / problem.elements) or 1.0
-        guess = deviation * 2 ** (2.05 - payload)
-        slope = -problem.elements / max(1.0, bits)
-        outcome = _search(
-            problem, measure, math.log2(max(bits, 1.0)), guess, slope, _TOLERANCE["size"], progress
-        )
-    if isinstance(outcome, float):
-        return problem.settings(outcome)
-    least, most = (2**y for y in outcome)
+        outcome = search_size(problem, bits, overhead_bits, progress)
+    if isinstance(outcome, Settled):
+        if outcome.miss > MISSED or (bits <= _VARIED_BITS and bits < _VARIED_RATE * problem.elements):
+            others = (search_size(other, bits, overhead_bits, progress) for other in problem.variants())
+            outcome = min([outcome, *(o for o in others if isinstance(o, Settled))], key=Settled.rank)
+        return outcome.problem.settings(outcome.step)
+    least, most = outcome
     if kind == "ratio":
         wanted, low, high = per_bit / bits, per_bit / most, per_bit / least
     else:
         wanted, low, high = bits * per_bit, least * per_bit, most * per_bit
     raise ValueError(f"{kind}={wanted:.4g} cannot be met: {low:.4g} to {high:.4g} can")
-
-
-def _search(
-    problem: _Problem,
-    measure: Callable[[float], float],
-    target: float,
-    guess: float,
-    slope: float,
-    tolerance: float,
-    progress: Callable[[float], None] | None,
-) -> float | tuple[float, float]:
-    """The step where ``measure`` (monotone in the step) is ``target``; its (least, greatest) value if that is outside.
-
-    Steps of the expected slope, ever longer, until the target lies between two points; then regula falsi (Illinois).
-    An end of the range is tried only when the search walks into it.
-    """
-    finest, coarsest = math.log2(problem.finest), math.log2(problem.coarsest)
-    sign = math.copysign(1.0, slope)
-    below: tuple[float, float] | None = None  # (log2 step, distance to the target): too fine a step
-    above: tuple[float, float] | None = None
-    x = min(max(math.log2(guess), finest), coarsest)
-    best, nearest = x, math.inf
-    last, stride = 0, 0.0
-    for _ in range(_MAX_TRIALS):
-        gap = sign * (measure(math.pow(2.0, x)) - target)
-        if progress is not None:
-            progress(abs(gap))
-        if abs(gap) < nearest:
-            best, nearest = x, abs(gap)
-        if abs(gap) <= tolerance:
-            return math.pow(2.0, x)
-        if (gap < 0 and x >= coarsest) or (gap > 0 and x <= finest):
-            ends = sorted(measure(math.pow(2.0, end)) for end in (finest, coarsest))
-            return ends[0], ends[1]
-        if gap < 0:
-            below = (x, gap)
-            if above is not None and last < 0:
-                above = (above[0], above[1] / 2)
-        else:
-            above = (x, gap)
-            if below is not None and last > 0:
-                below = (below[0], below[1] / 2)
-        last = -1 if gap < 0 else 1
-        if below is not None and above is not None:
-            if above[0] - below[0] < 1e-6:
-                break
-            x = below[0] - below[1] * (above[0] - below[0]) / (above[1] - below[1])
-        else:
-            # 2 % more than needed, so that the target soon lies between.
-            stride = min(max(1.02 * abs(gap / slope), 2 * stride), 8.0)
-            x = min(max(x - math.copysign(stride, gap), finest), coarsest)
-    return math.pow(2.0, best)  # sizes come in whole bytes: the nearest there is

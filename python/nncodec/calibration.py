@@ -44,7 +44,7 @@ class LayerMoments:
         float64. ``sum(x)``, (groups, k); empty for an embedding.
     output : numpy.ndarray
         float64. ``sum(g g^T)`` of the derivatives g of the projected output, (outputs, outputs), or (columns, columns)
-        for an embedding; empty where it was not asked for.
+        for an embedding; (outputs,) where only its diagonal is known; empty where it was not asked for.
     vectors : int
         How many input vectors there were.
     """
@@ -73,11 +73,13 @@ class LayerMoments:
             return np.asarray(rows[:, None] * columns / examples, np.float32)
         # G is a sum over vectors already, so the input side is a mean.
         inputs = np.diagonal(self.input, axis1=1, axis2=2) / max(self.vectors, 1)
-        outputs = (
-            np.diagonal(self.output) if self.output.size else np.full(self.shape[0], float(self.vectors))
-        )
+        outputs = _diagonal(self.output) if self.output.size else np.full(self.shape[0], float(self.vectors))
         per_group = np.repeat(inputs, self.shape[0] // len(inputs), axis=0)
         return np.asarray((outputs[:, None] * per_group / examples).reshape(self.shape), np.float32)
+
+
+def _diagonal(moment: NDArray[np.float64]) -> NDArray[np.float64]:
+    return moment if moment.ndim == 1 else np.diagonal(moment)
 
 
 class Calibration(Mapping[str, LayerMoments]):

@@ -81,6 +81,9 @@ def sides_of_layer(layer: LayerMoments, examples: int) -> Sides:
     if not layer.output.size:
         even = np.full(rows, math.sqrt(layer.vectors / examples))
         return _sides(even, None, inputs, _INPUT_DAMPING)
+    if layer.output.ndim == 1:
+        weights = layer.output / examples
+        return _sides(np.sqrt(weights + _OUTPUT_DAMPING * weights.mean()), None, inputs, _INPUT_DAMPING)
     groups = np.arange(rows) // (rows // len(inputs))
     # Rows of different groups read different inputs: they cannot make up for each other.
     root = _root(layer.output / examples * (groups[:, None] == groups), _OUTPUT_DAMPING)

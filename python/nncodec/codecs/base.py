@@ -170,6 +170,13 @@ class LossyCodec(Codec):
         """What the codec wants to know of each part whatever the step; goes into later settings."""
         return [None] * len(parts)
 
+    def variants(self) -> tuple[LossyCodec, ...]:
+        """Options that code in ways between which this one chooses, for sizes that its choice leaps over.
+
+        A study that one of them made must do for this codec.
+        """
+        return ()
+
     @abstractmethod
     def trial(self, parts: Sequence[Part], settings: Sequence[Setting], threads: int) -> list[Trial]:
         """Size and error that these settings would give, without making the bytes. Used to meet budgets."""

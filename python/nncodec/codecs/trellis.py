@@ -8,7 +8,7 @@ type share a record, so that tables, basis and headers are paid for once. See do
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
 from nncodec._core import (
@@ -95,6 +95,12 @@ class Trellis(LossyCodec):
     def supports(self, dtype: int, shape: tuple[int, ...]) -> bool:
         """float64, float32, float16 and bfloat16 of any shape."""
         return dtype in _QUANTISABLE
+
+    def variants(self) -> tuple[LossyCodec, ...]:
+        """Each alphabet alone: where the cheaper one changes, sizes leap."""
+        if self.alphabet != "auto":
+            return ()
+        return replace(self, alphabet="plain"), replace(self, alphabet="both_zero")
 
     def study(
         self, parts: Sequence[Part], settings: Sequence[Setting], threads: int

@@ -1,0 +1,173 @@
+"""The search for the one number behind a budget: a step whose error or size is the one that was asked for."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from nncodec.codecs.base import Setting, Trial
+
+__all__ = ["MISSED", "Problem", "Settled", "search", "search_size"]
+
+_MAX_TRIALS = 16
+_SIZE_TOLERANCE = 0.001
+# Trials estimate sizes, and where there are few weights, sizes leap between steps. So files up to this size are encoded
+# until one is near enough, the next steps being the nearest that may do.
+_ENCODED_BITS = 8 << 17
+_MAX_ENCODES = 12
+_SETTLED = 0.0025
+# A size farther off than this is met by another way of coding, if the codec has one.
+MISSED = 0.004
+
+
+class Problem(Protocol):
+    """What is to be coded, at a step to be found."""
+
+    @property
+    def elements(self) -> int:
+        """How many weights there are."""
+
+    @property
+    def deviation(self) -> float:
+        """About that of the weights, over the factors that their steps get."""
+
+    @property
+    def finest(self) -> float:
+        """The smallest step that codecs must take."""
+
+    @property
+    def coarsest(self) -> float:
+        """A step at which every weight becomes 0."""
+
+    def settings(self, step: float) -> list[Setting]:
+        """What codecs are given."""
+
+    def trial(self, step: float) -> Trial:
+        """About what this step gives."""
+
+    def encoded_bits(self, step: float) -> int:
+        """What it gives: bits of models and payloads."""
+
+
+@dataclass(frozen=True)
+class Settled:
+    """A step, the error there, and by how much the size that it gives misses the one that was wanted, relatively."""
+
+    problem: Problem
+    step: float
+    miss: float
+    error: float = 0.0
+
+    def rank(self) -> tuple[float, float]:
+        """Least for the best: of those near enough the one of least error."""
+        return (0.0, self.error) if self.miss <= MISSED else (self.miss, self.error)
+
+
+def search_size(
+    problem: Problem, bits: float, overhead_bits: int, progress: Callable[[float], None] | None
+) -> Settled | tuple[float, float]:
+    """The step whose file has ``bits``; the (least, greatest) size if none has."""
+    n = problem.elements
+
+    def measure(step: float) -> float:
+        return (problem.trial(step).bits + overhead_bits) / n
+
+    # A weight of standard deviation s costs about log2(s / step) + 2.05 bits, never less than some tenths.
+    payload = max(0.3, (bits - overhead_bits) / n)
+    guess = problem.deviation * 2 ** (2.05 - payload)
+    # At most a bit per weight and octave: the search never goes too far towards steps that are too fine.
+    found = search(problem, measure, bits / n, guess, -1.0, _SIZE_TOLERANCE * bits / n, progress)
+    if not isinstance(found, float):
+        return found[0] * n, found[1] * n
+    if bits > _ENCODED_BITS:
+        return Settled(problem, found, 0.0)
+    return _settle(problem, found, bits, overhead_bits)
+
+
+def _settle(problem: Problem, step: float, bits: float, overhead_bits: int) -> Settled:
+    """The step near ``step`` whose encoded size is nearest to ``bits``."""
+    x = math.log2(step)
+    best = Settled(problem, step, math.inf)
+    finer: tuple[float, float] | None = None  # (log2 step, bits too many): the coarsest so far
+    coarser: tuple[float, float] | None = None  # the finest so far that gives too few
+    for _ in range(_MAX_ENCODES):
+        step = math.pow(2.0, x)
+        # Codecs remember what they tried: encoding at this step gives the same again.
+        error = problem.trial(step).squared_error
+        over = problem.encoded_bits(step) + overhead_bits - bits
+        if abs(over) / bits < best.miss:
+            best = Settled(problem, step, abs(over) / bits, error)
+        if best.miss <= _SETTLED:
+            break
+        if over > 0:
+            finer = (x, over) if finer is None or x > finer[0] else finer
+        else:
+            coarser = (x, over) if coarser is None or x < coarser[0] else coarser
+        if finer is None or coarser is None or finer[0] >= coarser[0]:
+            # Sizes scatter: at least a four-hundredth of an octave on.
+            move = over / problem.elements
+            x += math.copysign(max(abs(move), 0.0025), move)
+        elif coarser[0] - finer[0] < 1e-5:
+            break  # a leap
+        else:
+            share = finer[1] / (finer[1] - coarser[1])
+            x = finer[0] + min(max(share, 0.2), 0.8) * (coarser[0] - finer[0])
+        x = min(max(x, math.log2(problem.finest)), math.log2(problem.coarsest))
+    return best
+
+
+def search(
+    problem: Problem,
+    measure: Callable[[float], float],
+    target: float,
+    guess: float,
+    slope: float,
+    tolerance: float,
+    progress: Callable[[float], None] | None,
+) -> float | tuple[float, float]:
+    """The step where ``measure`` (monotone in the step) is ``target``; its (least, greatest) value if that is outside.
+
+    Steps of the expected slope, ever longer, until the target lies between two points; then regula falsi (Illinois).
+    An end of the range is tried only when the search walks into it.
+    """
+    finest, coarsest = math.log2(problem.finest), math.log2(problem.coarsest)
+    sign = math.copysign(1.0, slope)
+    below: tuple[float, float] | None = None  # (log2 step, distance to the target): too fine a step
+    above: tuple[float, float] | None = None
+    x = min(max(math.log2(guess), finest), coarsest)
+    best, nearest = x, math.inf
+    last, stride = 0, 0.0
+    for _ in range(_MAX_TRIALS):
+        gap = sign * (measure(math.pow(2.0, x)) - target)
+        if progress is not None:
+            progress(abs(gap))
+        if abs(gap) < nearest:
+            best, nearest = x, abs(gap)
+        if abs(gap) <= tolerance:
+            return math.pow(2.0, x)
+        if (gap < 0 and x >= coarsest) or (gap > 0 and x <= finest):
+            ends = sorted(measure(math.pow(2.0, end)) for end in (finest, coarsest))
+            return ends[0], ends[1]
+        if gap < 0:
+            below = (x, gap)
+            if above is not None and last < 0:
+                above = (above[0], above[1] / 2)
+        else:
+            above = (x, gap)
+            if below is not None and last > 0:
+                below = (below[0], below[1] / 2)
+        last = -1 if gap < 0 else 1
+        if below is not None and above is not None:
+            if above[0] - below[0] < 1e-6:
+                break
+            x = below[0] - below[1] * (above[0] - below[0]) / (above[1] - below[1])
+        else:
+            # 2 % more than needed, so that the target soon lies between; ever longer, but not far towards steps that
+            # are too fine for a codec.
+            needed = 1.02 * abs(gap / slope)
+            longer = 2 * stride if gap < 0 else min(2 * stride, 2 * needed)
+            stride = min(max(needed, longer), 8.0)
+            x = min(max(x - math.copysign(stride, gap), finest), coarsest)
+    return math.pow(2.0, best)  # sizes come in whole bytes: the nearest there is
