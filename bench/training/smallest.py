@@ -47,6 +47,13 @@ class Thin(LeNet5):
         self.ip1 = nn.Linear(16 * conv2, hidden)
         self.ip2 = nn.Linear(hidden, 10)
 
+    def forward(self, images: Tensor) -> Tensor:
+        x = images[:, None].float() / 256
+        x = x.contiguous(memory_format=torch.channels_last)  # pooling is twice as fast
+        x = F.max_pool2d(self.conv1(x), 2)
+        x = F.max_pool2d(self.conv2(x), 2)
+        return self.ip2(F.relu(self.ip1(x.flatten(1))))
+
 
 @torch.no_grad()
 def thinned(model: LeNet5) -> Thin:
@@ -100,7 +107,10 @@ def whole(thin: Thin) -> LeNet5:
 
 
 class Taught:
-    """Shuffled batches of images as they are and shifted by a pixel or two, with labels and the teacher's logits."""
+    """Shuffled batches of images as they are and shifted by up to two pixels, with labels and the teacher's logits.
+
+    Of a shifted image the teacher's word is what it says of the image as it was.
+    """
 
     def __init__(self, images: Tensor, labels: Tensor, teacher: nn.Module, copies: int, size: int) -> None:
         generator = torch.Generator().manual_seed(7)
@@ -111,8 +121,8 @@ class Taught:
         self.images, self.labels = torch.cat(shown), labels.repeat(copies + 1)
         self.count, self.size = len(images), size
         with torch.inference_mode():
-            logits = torch.cat([teacher(x) for x in self.images.split(1000)])
-        self.logits = logits.clone()
+            logits = torch.cat([teacher(x) for x in images.split(1000)])
+        self.logits = logits.clone().repeat(copies + 1, 1)
 
     def __len__(self) -> int:
         return self.count // self.size
@@ -185,11 +195,11 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--first", type=int, default=4000, help="weights after pruning without training")
     parser.add_argument("--rounds", type=int, nargs="*", default=[2600, 1700], help="weights left")
     parser.add_argument("--epochs", type=int, nargs="*", default=[3, 6], help="of each round")
-    parser.add_argument("--examples", type=int, default=2000, help="to measure curvature on")
+    parser.add_argument("--examples", type=int, default=1000, help="to measure curvature on")
     parser.add_argument("--clusters", type=int, default=6, help="values a layer, zero not counted")
     parser.add_argument("--entropy", type=float, default=0.02)
     parser.add_argument("--last", type=int, default=5, help="epochs on the codebook")
-    parser.add_argument("--copies", type=int, default=2, help="shifted copies of the training set")
+    parser.add_argument("--copies", type=int, default=3, help="shifted copies of the training set")
     parser.add_argument("--keep", type=Path, help="state after each round, to go on from")
     given = parser.parse_args(arguments)
     torch.set_num_threads(1)
@@ -219,7 +229,7 @@ def main(arguments: list[str] | None = None) -> int:
         done, thin, rows = taken_up(given.keep)
     else:
         total = sum(m.weight.numel() for m in compressible(teacher).values())
-        method = MLPrune(sparsity=1 - given.first / total, steps=10, **common)
+        method = MLPrune(sparsity=1 - given.first / total, steps=8, **common)
         thin = thinned(method.fit(teacher, loader, taught_loss).model)
         say(step="prune", **described(thin, held))
         put_down(given.keep, 0, thin, rows)

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from nncodec.train.anchored import Anchored, Fisher, curvature, rise
-from nncodec.train.base import Loader, Loss, Method, Run, codec_mapping
+from nncodec.train.base import Loader, Loss, Method, Run
 from nncodec.train.batchnorm import fold_statistics
 from nncodec.train.clusters import cluster_count, lloyd, nearest, start
 from nncodec.train.exact import smallest_exact, smallest_file
@@ -245,9 +245,8 @@ class _Quantising(Pruning):
         self._finish(model)
         state = model.state_dict()
         for name in self.layers:
-            state[name] = torch.zeros_like(state[name])
-        codec = {n: smallest_exact(v) for n, v in state.items() if v.is_floating_point()}
-        return len(nncodec.encode(state, codec_mapping(codec)))
+            del state[name]
+        return len(nncodec.encode(state, smallest_file(state)))
 
     # --- quantising
 
