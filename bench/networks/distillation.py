@@ -1,4 +1,4 @@
-"""A small student of MNIST on few images, alone and taught by LeNet-300-100, three seeds."""
+"""A small student of MNIST on few images, alone and taught by LeNet-5, three seeds."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ __all__ = ["rows"]
 def rows(options: Options) -> Iterator[Row]:
     for seed in range(3):
         for kind in ("alone", "taught"):
-            entry = f"distillation/lenet300/{kind}-{seed}"
+            entry = f"distillation/lenet5_mnist/{kind}-{seed}"
             if not options.wants(entry):
                 continue
-            of = subject("lenet300", options)
+            of = subject("lenet5_mnist", options)
             if of is None:
                 return
             student = trained_student(of.data, of.model if kind == "taught" else None, seed)

@@ -38,7 +38,7 @@ METHODS: dict[str, dict[str, Any]] = {
     "uniform, curvature": {"search": "uniform", "form": "paper", "metric": "pca"},
     "exact": {},
 }
-STUDENT = {"images": 5000, "epochs": 40, "hidden": 32, "lr": 0.05}
+STUDENT = {"images": 1000, "epochs": 20, "hidden": 32, "lr": 0.05}
 
 
 def plain(data: Data, size: int = 128) -> list[tuple[Tensor, Tensor]]:
@@ -96,7 +96,7 @@ class _Calibrated:
 
 
 def distillation(data: Data, folder: Path, given: argparse.Namespace) -> dict[str, Any]:
-    teacher = network("lenet300", data, folder).to(given.device).eval()
+    teacher = network("lenet5_mnist", data, folder).to(given.device).eval()
     found: dict[str, Any] = {"teacher": top1(teacher, data), "student": STUDENT, "seeds": []}
     for seed in range(3):
         alone, taught = (top1(trained_student(data, by, seed), data) for by in (None, teacher))

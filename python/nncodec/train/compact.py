@@ -83,7 +83,8 @@ def analyse(
     structures : iterable of Structure
         Those that do not fit a layer's shape are left out.
     rel_mse : float
-        Relative squared error at which the free numbers are coded, by codec ``trellis``.
+        Relative squared error at which the free numbers are coded, by codec ``trellis``; at least a tenth of what the
+        structure itself makes.
     layers : tuple of str
         Glob patterns over names of weights.
 
@@ -105,14 +106,16 @@ def analyse(
                 continue
             numbers = structure.numbers(weight)
             lost = float(((structure.expand(numbers, tuple(weight.shape)) - weight).double() ** 2).sum())
-            total = min(lost / energy + rel_mse, 0.99)
+            # Numbers of a bad fit need not be exact; an error of each of several factors adds to the product's.
+            coding = max(rel_mse, 0.1 * lost / energy)
+            total = min(lost / energy + len(numbers) * coding, 0.99)
             fits.append(
                 Fit(
                     name,
                     structure,
                     (lost / energy) ** 0.5,
                     sum(n.numel() for n in numbers),
-                    coded_bytes(numbers, rel_mse),
+                    coded_bytes(numbers, coding),
                     coded_bytes([weight], total),
                 )
             )
