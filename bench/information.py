@@ -1,13 +1,17 @@
 """Information planes: five activation functions, with and without L2, by adaptive and by fixed estimators.
 
-One run takes about forty minutes on one core: 4000 epochs of ten kinds of networks, ``--rounds`` seeds each (5).
+One run takes about forty minutes on one core: 4000 epochs of ten kinds of networks, ``--rounds`` seeds each (5);
+``--threads`` processes share the kinds.
 ``--json`` keeps the curves, which ``python -m bench.information_figures`` draws.
 """
 
 from __future__ import annotations
 
 import json
+import multiprocessing
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from itertools import repeat
 
 import numpy as np
 import torch
@@ -32,12 +36,28 @@ def estimators(network: Network) -> dict[str, Estimator]:
 
 
 def run(options: Options) -> Iterator[Row]:
-    torch.set_num_threads(options.threads)
-    for name, network in NETWORKS.items():
-        for l2 in (False, True):
-            title = name + (" + L2" if l2 else "")
-            if options.wants(title):
-                yield from rows(title, network, options.rounds, l2)
+    kinds = [
+        (name, l2)
+        for name in NETWORKS
+        for l2 in (False, True)
+        if options.wants(name + (" + L2" if l2 else ""))
+    ]
+    if options.threads == 1:
+        torch.set_num_threads(1)
+        for name, l2 in kinds:
+            yield from kind(name, l2, options.rounds, EPOCHS)
+        return
+    with ProcessPoolExecutor(
+        options.threads, multiprocessing.get_context("spawn"), torch.set_num_threads, (1,)
+    ) as pool:
+        names, penalties = [name for name, _ in kinds], [l2 for _, l2 in kinds]
+        for found in pool.map(kind, names, penalties, repeat(options.rounds), repeat(EPOCHS)):
+            yield from found
+
+
+def kind(name: str, l2: bool, seeds: int, epochs: int) -> list[Row]:
+    """One kind of network."""
+    return list(rows(name + (" + L2" if l2 else ""), NETWORKS[name], seeds, l2, epochs))
 
 
 def rows(title: str, network: Network, seeds: int, l2: bool, epochs: int = EPOCHS) -> Iterator[Row]:

@@ -1,4 +1,7 @@
-"""Draws what the suite `information` measured: ``python -m bench.information_figures OUTCOME.json FOLDER``."""
+"""Draws what the suite `information` measured, and prints the table of docs/information.md.
+
+python -m bench.information_figures OUTCOME.json FOLDER
+"""
 
 from __future__ import annotations
 
@@ -77,11 +80,28 @@ def courses(path: Path, estimator: str, to: Path) -> None:
     pyplot.close(figure)
 
 
+def table(path: Path) -> str:
+    """A line of Markdown per network: I(X;T) of layers 3 to 5 by three estimators, I(T;Y), accuracies."""
+    lines = []
+    rows = json.loads(path.read_text(encoding="utf-8"))["rows"]
+    by_name = {(row["network"], row["estimator"]): row for row in rows}
+    for name in dict.fromkeys(row["network"] for row in rows):
+        cells = [
+            "; ".join(by_name[name, estimator][f"layer {k}"].replace(" to ", " → ") for k in (3, 4, 5))
+            for estimator in ("EBAB", "aKDE", "fixed bins")
+        ]
+        row = by_name[name, "EBAB"]
+        cells += [f"{row['I(T;Y) layer 5']:.2f}", f"{row['train %']:.1f} / {row['test %']:.1f}"]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("outcome", type=Path)
     parser.add_argument("folder", type=Path)
     given = parser.parse_args()
+    print(table(given.outcome))
     mpl.use("Agg")
     for estimator in ("EBAB", "aKDE", "fixed bins"):
         name = f"information_{estimator.replace(' ', '_').lower()}.png"

@@ -9,8 +9,9 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from bench.information import rows  # noqa: E402
+from bench.information import rows, run  # noqa: E402
 from bench.information_nets import NETWORKS, Ensemble, epochs_to_record, task  # noqa: E402
+from bench.suite import Options  # noqa: E402
 
 
 def test_task_is_the_symmetric_one() -> None:
@@ -19,6 +20,13 @@ def test_task_is_the_symmetric_one() -> None:
     assert labels.sum() == 2118
     p = labels.mean()
     assert -(p * np.log2(p) + (1 - p) * np.log2(1 - p)) == pytest.approx(0.99916, abs=1e-5)
+
+
+def test_rotations_leave_labels_alone() -> None:
+    """A third of a turn about the axis through the corner of the octants: it turns the coordinates round."""
+    patterns, labels = task()
+    turned = patterns @ np.roll(np.eye(12, dtype=np.float32), 4, axis=1)  # vertices come by threes of four
+    np.testing.assert_array_equal(labels[(turned @ (1 << np.arange(12))).astype(int)], labels)
 
 
 def test_members_of_an_ensemble_learn_apart() -> None:
@@ -51,3 +59,11 @@ def test_rows_of_a_short_run() -> None:
     assert [row["estimator"] for row in found] == ["EBAB", "aKDE", "fixed bins", "fixed KDE"]
     curves = json.loads(str(found[0]["curves"]))
     assert np.array(curves["mean"]).shape == (len(curves["epochs"]), 6, 2)
+
+
+def test_processes_give_what_one_gives(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the order of the networks, whoever is ready first."""
+    monkeypatch.setattr("bench.information.EPOCHS", 0)
+    one, two = (list(run(Options(rounds=1, only="relu*", threads=n))) for n in (1, 2))
+    assert [row["network"] for row in one] == ["relu"] * 4 + ["relu + L2"] * 4
+    assert one == two
