@@ -17,10 +17,10 @@ from torch.nn import functional as F  # noqa: E402
 
 import nncodec  # noqa: E402
 from nncodec.train import ENC  # noqa: E402
-from nncodec.train.enc import Network  # noqa: E402
 from nncodec.train.kfac import Factors, factors  # noqa: E402
 from nncodec.train.layer_costs import Sizes, coded_bytes, dense_cost, layer_sizes, rank_cost  # noqa: E402
 from nncodec.train.lowrank import Factored, fitted, forms_of, full_rank, replacement, rise, split  # noqa: E402
+from nncodec.train.rank_curves import Network  # noqa: E402
 from nncodec.train.refit import refit  # noqa: E402
 
 LAYERS: dict[str, Any] = {
