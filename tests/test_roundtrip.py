@@ -389,3 +389,29 @@ def test_peak_memory(tmp_path, codec, shape):
         print(high() - base)
     """
     assert peak(load, path, codec) < 1.25 * SIZE
+
+
+@pytest.mark.skipif(
+    not os.path.exists("/proc/self/status"), reason="reads Linux's account of a process's memory"
+)
+@pytest.mark.parametrize("transform", ["none", "klt"])
+def test_peak_memory_of_uniform(tmp_path, transform):
+    """Neither levels nor coefficients of a tensor are held."""
+    path = str(tmp_path / "x.nncz")
+    size = 64 << 20
+    make = f"""
+        rng = np.random.default_rng(0)
+        rows = rng.standard_normal((4096, 256)).astype(np.float32)
+        base = high()
+        state = {{"w": np.tile(rows, ({size // 4096 // 256 // 4}, 1))}}
+        codec = nncodec.codecs.Uniform(transform="{transform}")
+        nncodec.save_file(state, sys.argv[1], codec, step=0.5, threads=2)
+        print(high() - base)
+    """
+    assert peak(make, path, "lossless") < 1.25 * size
+    load = """
+        base = high()
+        state = nncodec.load_file(sys.argv[1], threads=2)
+        print(high() - base)
+    """
+    assert peak(load, path, "lossless") < 1.25 * size

@@ -4,8 +4,6 @@
 #include <cmath>
 #include <limits>
 
-#include "base/parallel.hpp"
-
 namespace nncodec {
 namespace {
 
@@ -14,7 +12,6 @@ constexpr std::uint8_t kKlt = 1;
 constexpr std::size_t kFewestColumns = 16;  // that `automatic` tries
 constexpr std::size_t kRowsPerColumn = 4;   // below, the basis costs more than it can bring
 constexpr double kBitsPerEntry = 2;         // n * n of them: about four bits for each degree of freedom
-constexpr std::size_t kRowsAtATime = 256;
 
 // Bits that the transform saves on Gaussian rows, at an error of `floor` in each coefficient.
 double estimated_gain(const klt::Moments& moments, std::size_t n, double floor) {
@@ -28,29 +25,20 @@ double estimated_gain(const klt::Moments& moments, std::size_t n, double floor) 
     return static_cast<double>(log2) * 0x1p-17 * static_cast<double>(moments.rows);
 }
 
-Bytes transformed(const klt::Basis& basis, const FloatSource& source, std::size_t threads) {
-    Bytes out(source.size() * sizeof(float));
-    const std::size_t n = basis.columns();
-    const std::size_t rows = source.size() / n;
-    parallel_for((rows + kRowsAtATime - 1) / kRowsAtATime, threads, [&](std::size_t block) {
-        const std::size_t first = block * kRowsAtATime * n;
-        const std::size_t count = std::min(kRowsAtATime * n, source.size() - first);
-        std::vector<double> x(count);
-        std::vector<float> numbers(count);
-        std::vector<float> coefficients(count);
-        source.load(first, x);
-        std::transform(x.begin(), x.end(), numbers.begin(), [](double v) { return static_cast<float>(v); });
-        basis.forward(numbers, coefficients);
-        std::memcpy(out.data() + first * sizeof(float), coefficients.data(), count * sizeof(float));
-    });
-    return out;
-}
-
 }  // namespace
+
+bool worth_a_study(const scales::View& view, std::size_t element_bytes) noexcept {
+    if (view.flat()) return false;
+    const std::size_t n = view.row_elements();
+    constexpr std::size_t kShare = 16;
+    return n >= kFewestColumns && n <= klt::kMaxColumns &&
+           view.rows * element_bytes >= kShare * 2 * sizeof(double) * n;
+}
 
 std::optional<ColumnTransform> fit_column_transform(const FloatSource& source, const scales::View& view,
                                                     double step, const FloatStatistics& statistics,
-                                                    TransformChoice choice, std::size_t threads) {
+                                                    TransformChoice choice, ColumnStudy& study,
+                                                    std::size_t threads) {
     if (choice == TransformChoice::none || view.flat()) return {};
     const bool automatic = choice == TransformChoice::automatic;
     const std::size_t n = view.row_elements();
@@ -62,26 +50,36 @@ std::optional<ColumnTransform> fit_column_transform(const FloatSource& source, c
         !(greatest < 0x1p16 * step))
         return {};
 
-    const klt::Moments moments = klt::second_moments(
-        view.rows, n, threads, [&](std::size_t row, std::span<double> out) { source.load(row * n, out); });
+    const std::lock_guard lock(study.mutex);
+    if (!study.moments) {
+        study.moments =
+            klt::second_moments(view.rows, n, threads,
+                                [&](std::size_t row, std::span<double> out) { source.load(row * n, out); });
+    }
+    const klt::Moments& moments = *study.moments;
     if (moments.rows == 0) return {};
     const double mean_square = statistics.energy / static_cast<double>(source.size());
     const double floor =
         step * step / (12 * mean_square) * static_cast<double>(moments.rows) / static_cast<double>(n);
     const auto squared_n = static_cast<double>(n * n);
     if (automatic && !(estimated_gain(moments, n, floor) > kBitsPerEntry * squared_n)) return {};
-    std::vector<double> values(n);
-    std::vector<double> vectors(n * n);
-    if (!klt::eigenvectors(moments.matrix, n, values, vectors)) return {};
+    if (study.values.empty() && !study.without_vectors) {
+        std::vector<double> values(n);
+        study.vectors.resize(n * n);
+        study.without_vectors = !klt::eigenvectors(moments.matrix, n, values, study.vectors);
+        study.values = std::move(values);
+    }
+    if (study.without_vectors) return {};
+    std::vector<double> values = study.values;
     for (double& value : values) value = std::max(value, 0.0) + floor;
-    klt::EncodedBasis encoded = klt::encode_basis(vectors, values, n, static_cast<double>(moments.rows));
+    klt::EncodedBasis encoded =
+        klt::encode_basis(study.vectors, values, n, static_cast<double>(moments.rows));
 
     ByteWriter out;
     out.u8(kKlt);
     out.varint(n);
     out.bytes(encoded.bytes);
-    Bytes coefficients = transformed(encoded.basis, source, threads);
-    return ColumnTransform{std::move(encoded.basis), out.take(), std::move(coefficients)};
+    return ColumnTransform{std::move(encoded.basis), out.take()};
 }
 
 void write_no_transform(ByteWriter& out) {

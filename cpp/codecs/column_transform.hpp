@@ -1,9 +1,10 @@
-// A record's transform of the columns: whether there is one, chosen and applied by encoders, undone by
-// decoders. Bytes: docs/format.md#column-transform
+// A record's transform of the columns: whether there is one, chosen by encoders, undone by decoders. Bytes:
+// docs/format.md#column-transform
 //
 // What surprises: coefficients are float32 whatever the tensor's type, and so are the sums that undo it.
 #pragma once
 
+#include <mutex>
 #include <optional>
 #include <span>
 #include <vector>
@@ -19,15 +20,28 @@ enum class TransformChoice : std::uint8_t { none, automatic, klt };  // klt: whe
 
 struct ColumnTransform {
     klt::Basis basis;
-    Bytes bytes;         // the kind and what it needs, as read_column_transform reads it
-    Bytes coefficients;  // float32
+    Bytes bytes;  // the kind and what it needs, as read_column_transform reads it
 };
+
+// What fitting a transform to a tensor needs and no step changes: kept from one step to the next, it saves
+// most of the time. Filled by the first that asks; one fit at a time.
+struct ColumnStudy {
+    std::mutex mutex;
+    std::optional<klt::Moments> moments;
+    std::vector<double> values;  // of the moments' matrix; empty until they are needed
+    std::vector<double> vectors;
+    bool without_vectors = false;  // their search did not end
+};
+
+// Whether a study takes little memory beside its tensor.
+bool worth_a_study(const scales::View& view, std::size_t element_bytes) noexcept;
 
 // The Karhunen-Loeve transform of a tensor quantised with this step; nothing where it is impossible, or, for
 // `automatic`, where the estimate says that it cannot pay. The caller compares real costs.
 std::optional<ColumnTransform> fit_column_transform(const FloatSource& source, const scales::View& view,
                                                     double step, const FloatStatistics& statistics,
-                                                    TransformChoice choice, std::size_t threads);
+                                                    TransformChoice choice, ColumnStudy& study,
+                                                    std::size_t threads);
 
 void write_no_transform(ByteWriter& out);
 

@@ -21,7 +21,6 @@ using uniform::Offsets;
 constexpr std::size_t kChunkElements = std::size_t{1} << 18;
 constexpr std::size_t kTryAllAxes = std::size_t{1}
                                     << 18;               // below: rows alone and columns alone are tried too
-constexpr std::size_t kWave = 64;                        // chunks whose statistics are held at a time
 constexpr double kHighRateLambda = 0.11552453009332421;  // 2 ln 2 / 12: -d(error)/d(bits) in steps squared
 constexpr double kOffsetBits = 6;                        // that storing one offset costs
 constexpr std::uint32_t kAbsentBits = 18 * 256;          // of a token that did not occur, in 256ths
@@ -120,7 +119,9 @@ UniformPlan::UniformPlan(const UniformInput& input, const UniformOptions& option
     }
 
     // Statistics at plain rounding decide transform and classes.
-    Candidate best = choose_transform(best_classes(threads), statistics, threads);
+    ColumnStudy own;
+    Candidate best = choose_transform(best_classes(threads), statistics,
+                                      input.study != nullptr ? *input.study : own, threads);
     views_ = std::move(best.views);
     scales_ = std::move(best.scales);
     map_ = std::move(best.map);
@@ -161,14 +162,14 @@ UniformPlan::Candidate UniformPlan::best_classes(std::size_t threads) const {
 
 // The transform keeps squared errors only if all weigh the same.
 UniformPlan::Candidate UniformPlan::choose_transform(Candidate plain, const FloatStatistics& statistics,
-                                                     std::size_t threads) {
+                                                     ColumnStudy& study, std::size_t threads) {
     const bool even = importance_.empty() || std::all_of(importance_.begin(), importance_.end(),
                                                          [&](float w) { return w == importance_.front(); });
     if (shape_views_.size() != 1 || !even) return plain;
-    transform_ =
-        fit_column_transform(original_, shape_views_[0], step_, statistics, options_.transform, threads);
+    transform_ = fit_column_transform(original_, shape_views_[0], step_, statistics, options_.transform,
+                                      study, threads);
     if (!transform_) return plain;
-    source_ = FloatSource(DType::float32, transform_->coefficients);
+    source_ = FloatSource(original_, transform_->basis);
     Candidate other = best_classes(threads);
     other.bits += 8.0 * static_cast<double>(transform_->bytes.size());
     if (options_.transform == TransformChoice::klt || other.bits < plain.bits) return other;
@@ -231,8 +232,10 @@ Histogram UniformPlan::measure(const ContextMap& map, std::span<const uniform::T
     const std::size_t chunks = (elements() + chunk_elements - 1) / chunk_elements;
     const uniform::Rule rule{1 / step_, 1 / importance_mean_, thresholds};
     Histogram all(map.contexts());
-    for (std::size_t first = 0; first < chunks; first += kWave) {
-        std::vector<Histogram> wave(std::min(kWave, chunks - first), Histogram(map.contexts()));
+    // A histogram of many contexts takes megabytes, so there are no more than keep the threads busy.
+    const std::size_t together = 2 * (threads == 0 ? hardware_threads() : threads);
+    for (std::size_t first = 0; first < chunks; first += together) {
+        std::vector<Histogram> wave(std::min(together, chunks - first), Histogram(map.contexts()));
         parallel_for(wave.size(), threads, [&](std::size_t i) {
             const std::size_t at = (first + i) * chunk_elements;
             const std::size_t n = std::min(chunk_elements, elements() - at);

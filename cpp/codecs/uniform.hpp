@@ -3,8 +3,8 @@
 //
 // What surprises: a plan makes every decision (scales, tables, thresholds, offsets) from statistics and holds
 // no levels; each chunk is then quantised again, with the same decisions, when it is coded. So memory stays
-// small whatever the tensor's size, and chunks can be coded in any order, on any number of threads. A column
-// transform is the exception: its coefficients are held.
+// small whatever the tensor's size, and chunks can be coded in any order, on any number of threads.
+// Coefficients of a column transform are made anew each time too.
 #pragma once
 
 #include <cstdint>
@@ -37,6 +37,7 @@ struct UniformInput {
     double step = 0;
     std::span<const float> importance;  // empty, or one per element
     std::string name;                   // for error messages
+    ColumnStudy* study = nullptr;       // of the same tensor at other steps, if it is to be used
 };
 
 class UniformPlan {
@@ -61,7 +62,8 @@ class UniformPlan {
 
     Candidate candidate(scales::Axes axes, std::size_t threads) const;
     Candidate best_classes(std::size_t threads) const;
-    Candidate choose_transform(Candidate plain, const FloatStatistics& statistics, std::size_t threads);
+    Candidate choose_transform(Candidate plain, const FloatStatistics& statistics, ColumnStudy& study,
+                               std::size_t threads);
     void dequantise_chunk(const uniform::Dequantiser& dequantiser, std::size_t chunk,
                           std::span<std::uint8_t> out) const;
     uniform::Histogram measure(const scales::ContextMap& map, std::span<const uniform::Thresholds> thresholds,

@@ -10,6 +10,7 @@ namespace {
 struct HeldPlan {
     BufferView data;
     std::optional<BufferView> importance;
+    std::shared_ptr<ColumnStudy> study;
     std::optional<UniformPlan> plan;
 };
 
@@ -23,7 +24,14 @@ TransformChoice transform_choice(const std::string& name) {
     throw py::value_error("transform must be 'auto', 'none' or 'klt'");
 }
 
-// part: (dtype, shapes, data, name); setting: (step, importance or None)
+// What is kept of a part between the steps that are tried. A part of little use for it has an empty one.
+std::shared_ptr<ColumnStudy> make_study(std::uint8_t dtype, const std::vector<Shape>& shapes) {
+    if (shapes.size() != 1 || !worth_a_study(scales::matrix_view(shapes[0]), number_format(dtype).bytes))
+        return nullptr;
+    return std::make_shared<ColumnStudy>();
+}
+
+// part: (dtype, shapes, data, name); setting: (step, importance or None, study or None)
 py::list make_plans(const py::sequence& parts, const py::sequence& settings, bool centroid, double strength,
                     bool classes, const std::string& transform, std::size_t threads) {
     if (parts.size() != settings.size()) throw py::value_error("as many settings as parts, please");
@@ -32,7 +40,7 @@ py::list make_plans(const py::sequence& parts, const py::sequence& settings, boo
     for (std::size_t i = 0; i < parts.size(); ++i) {
         const auto part = py::cast<py::tuple>(parts[i]);
         const auto setting = py::cast<py::tuple>(settings[i]);
-        auto& h = held.emplace_back(std::make_shared<HeldPlan>(HeldPlan{{part[2], "data"}, {}, {}}));
+        auto& h = held.emplace_back(std::make_shared<HeldPlan>(HeldPlan{{part[2], "data"}, {}, {}, {}}));
         UniformInput& input = inputs.emplace_back();
         input.dtype = static_cast<DType>(py::cast<std::uint8_t>(part[0]));
         input.shapes = py::cast<std::vector<Shape>>(part[1]);
@@ -43,6 +51,8 @@ py::list make_plans(const py::sequence& parts, const py::sequence& settings, boo
             h->importance.emplace(weights, "importance");
             input.importance = h->importance->as<float>("importance");
         }
+        h->study = py::cast<std::shared_ptr<ColumnStudy>>(setting[2]);
+        input.study = h->study.get();
     }
     const UniformOptions options{centroid, strength, classes, transform_choice(transform)};
     {
@@ -98,9 +108,14 @@ void register_codecs_uniform(py::module_& m) {
         .def_property_readonly("chunks", [](const HeldPlan& h) { return h.plan->chunks(); })
         .def_property_readonly("bits", [](const HeldPlan& h) { return h.plan->bits(); })
         .def_property_readonly("squared_error", [](const HeldPlan& h) { return h.plan->squared_error(); });
+    py::class_<ColumnStudy, std::shared_ptr<ColumnStudy>>(m, "ColumnStudy",
+                                                          "What all steps of a part have in common.");
+    m.def("uniform_study", &make_study, "dtype"_a, "shapes"_a,
+          "A part's ColumnStudy, empty yet; None where it does not pay.");
     m.def("uniform_plans", &make_plans, "parts"_a, "settings"_a, "centroid"_a, "strength"_a, "classes"_a,
           "transform"_a = "auto", "threads"_a = 0,
-          "Plans for parts (dtype, shapes, data, name) with settings (step, importance or None).");
+          "Plans for parts (dtype, shapes, data, name) with settings (step, importance or None, study or "
+          "None).");
     m.def("uniform_encode", &encode_chunks, "plans"_a, "first"_a, "end"_a, "threads"_a = 0,
           "Chunks first to end of each plan: a list of lists of bytes.");
     py::class_<UniformDecoder, ChunkDecoder>(m, "UniformDecoder")

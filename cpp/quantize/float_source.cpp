@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <bit>
 #include <cmath>
 #include <limits>
@@ -81,7 +82,7 @@ std::uint64_t round_to(DType dtype, double value) noexcept {
     }
 }
 
-FloatSource::FloatSource(DType dtype, ByteView data) : dtype_(dtype), data_(data), size_(0) {
+FloatSource::FloatSource(DType dtype, ByteView data) : dtype_(dtype), stored_(dtype), data_(data), size_(0) {
     if (!is_quantisable(dtype)) {
         throw ArgumentError("element type " + std::to_string(static_cast<unsigned>(dtype)) +
                             " is none that a quantiser takes: float64, float32, float16, bfloat16");
@@ -91,9 +92,62 @@ FloatSource::FloatSource(DType dtype, ByteView data) : dtype_(dtype), data_(data
     size_ = data.size() / width;
 }
 
-void FloatSource::load(std::size_t first, std::span<double> out) const noexcept {
-    const std::uint8_t* from = data_.data() + first * element_bytes(dtype_);
-    switch (dtype_) {
+FloatSource::FloatSource(const FloatSource& numbers, const klt::Basis& basis)
+    : dtype_(DType::float32),
+      stored_(numbers.stored_),
+      data_(numbers.data_),
+      size_(numbers.size_),
+      basis_(&basis) {
+    static std::atomic<std::uint64_t> made{0};
+    id_ = ++made;
+}
+
+void FloatSource::load(std::size_t first, std::span<double> out) const {
+    if (basis_ == nullptr) return load_numbers(first, out);
+    load_coefficients(first, out);
+}
+
+void FloatSource::load_coefficients(std::size_t first, std::span<double> out) const {
+    constexpr std::size_t kRows = 32;
+    // The rows that a thread made last: it asks for them piece by piece.
+    struct Rows {
+        std::uint64_t id = 0;
+        std::size_t block = 0;
+        std::vector<double> loaded;
+        std::vector<float> numbers;
+        std::vector<float> coefficients;
+    };
+    thread_local Rows rows;
+    const std::size_t block_size = kRows * basis_->columns();
+    for (std::size_t done = 0; done < out.size();) {
+        const std::size_t at = first + done;
+        const std::size_t block = at / block_size;
+        if (rows.id != id_ || rows.block != block) {
+            const std::size_t begin = block * block_size;
+            rows.id = 0;  // should memory run out
+            rows.loaded.resize(std::min(block_size, size_ - begin));
+            rows.numbers.resize(rows.loaded.size());
+            rows.coefficients.resize(rows.loaded.size());
+            load_numbers(begin, rows.loaded);
+            std::transform(rows.loaded.begin(), rows.loaded.end(), rows.numbers.begin(),
+                           [](double x) { return static_cast<float>(x); });
+            basis_->forward(rows.numbers, rows.coefficients);
+            rows.id = id_;
+            rows.block = block;
+        }
+        const std::size_t inner = at - block * block_size;
+        const std::size_t count = std::min(out.size() - done, rows.coefficients.size() - inner);
+        std::transform(rows.coefficients.begin() + static_cast<std::ptrdiff_t>(inner),
+                       rows.coefficients.begin() + static_cast<std::ptrdiff_t>(inner + count),
+                       out.begin() + static_cast<std::ptrdiff_t>(done),
+                       [](float x) { return static_cast<double>(x); });
+        done += count;
+    }
+}
+
+void FloatSource::load_numbers(std::size_t first, std::span<double> out) const noexcept {
+    const std::uint8_t* from = data_.data() + first * element_bytes(stored_);
+    switch (stored_) {
         case DType::float64:
             load_as<double>(from, out, [](double x) { return x; });
             return;

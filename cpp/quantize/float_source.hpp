@@ -10,6 +10,7 @@
 
 #include "base/bytes.hpp"
 #include "base/dtype.hpp"
+#include "transform/klt.hpp"
 
 namespace nncodec {
 
@@ -22,16 +23,26 @@ class FloatSource {
   public:
     // Throws ArgumentError when the type is none of the four or the size no multiple of the element's.
     FloatSource(DType dtype, ByteView data);
+    // Coefficients of `numbers`, whole rows of basis.columns() of them, as float32. They are made as they are
+    // asked for, some rows at a time on each thread, so that no tensor of them is held. `basis`, which must
+    // outlive this, is one that encode_basis made.
+    FloatSource(const FloatSource& numbers, const klt::Basis& basis);
 
     std::size_t size() const noexcept { return size_; }
     DType dtype() const noexcept { return dtype_; }
     // out.size() numbers from `first` on; the caller stays within size().
-    void load(std::size_t first, std::span<double> out) const noexcept;
+    void load(std::size_t first, std::span<double> out) const;
 
   private:
+    void load_numbers(std::size_t first, std::span<double> out) const noexcept;
+    void load_coefficients(std::size_t first, std::span<double> out) const;
+
     DType dtype_;
+    DType stored_;
     ByteView data_;
     std::size_t size_;
+    const klt::Basis* basis_ = nullptr;
+    std::uint64_t id_ = 0;  // of this source and its copies among those with a basis
 };
 
 struct FloatStatistics {

@@ -144,6 +144,7 @@ class TrellisPlan:
     squared_error: float
 
 class TrellisStudy: ...
+class ColumnStudy: ...  # what all steps of a part have in common
 
 class UniformPlan:
     model: bytes
@@ -201,13 +202,14 @@ def uniform_encode(
 # parts: (dtype, shapes, data, name); settings: (step, importance)
 def uniform_plans(
     parts: Sequence[tuple[int, Sequence[Sequence[int]], Buffer, str]],
-    settings: Sequence[tuple[float, NDArray[np.float32] | None]],
+    settings: Sequence[tuple[float, NDArray[np.float32] | None, ColumnStudy | None]],
     centroid: bool,
     strength: float,
     classes: bool,
     transform: str = "auto",
     threads: int = 0,
 ) -> list[UniformPlan]: ...
+def uniform_study(dtype: int, shapes: Sequence[Sequence[int]]) -> ColumnStudy | None: ...
 
 class WeightlessModel:
     def __init__(

@@ -178,10 +178,14 @@ class _Problem:
         """Let the codecs look at their parts, unless they did at a similar step."""
         if self.studies is not None and 1 / _SIMILAR < step / self.studied < _SIMILAR:
             return
-        self.studies, self.studied = None, step
+        before, self.studies, self.studied = self.studies, None, step
         settings = self.settings(step)
         studies: list[Any] = [None] * len(settings)
         for codec, which in self.by_codec().items():
+            if codec.lasting_study and before is not None:
+                for i in which:
+                    studies[i] = before[i]
+                continue
             made = codec.study(
                 [self.codec_parts[i][1] for i in which], [settings[i] for i in which], self.threads
             )

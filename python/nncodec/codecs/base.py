@@ -163,6 +163,8 @@ class LossyCodec(Codec):
     # Tensors up to this size (0: none) share records of up to so many elements.
     shared_tensor_elements: ClassVar[int] = 0
     shared_record_elements: ClassVar[int] = 0
+    # Whether a study holds for all steps.
+    lasting_study: ClassVar[bool] = False
     # Whether settings may have sides.
     feedback: ClassVar[bool] = False
 

@@ -12,7 +12,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
-from nncodec._core import ChunkDecoder, UniformPlan, uniform_decoder, uniform_encode, uniform_plans
+from nncodec._core import (
+    ChunkDecoder,
+    UniformPlan,
+    uniform_decoder,
+    uniform_encode,
+    uniform_plans,
+    uniform_study,
+)
 from nncodec.codecs.base import Encoded, LossyCodec, Part, Setting, Trial, in_windows, register
 
 __all__ = ["Uniform"]
@@ -53,6 +60,7 @@ class Uniform(LossyCodec):
     name: ClassVar[str] = "uniform"
     id: ClassVar[int] = 2
     version: ClassVar[int] = 1
+    lasting_study: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if self.reconstruction not in ("centroid", "midpoint"):
@@ -80,6 +88,10 @@ class Uniform(LossyCodec):
         chunks = uniform_encode(plans, 0, max((plan.chunks for plan in plans), default=0), threads)
         return [Encoded(plan.chunk_elements, plan.model, of) for plan, of in zip(plans, chunks, strict=True)]
 
+    def study(self, parts: Sequence[Part], settings: Sequence[Setting], threads: int) -> list[Any]:
+        """What transforms of the columns need, to be found with the first trial."""
+        return [uniform_study(part.dtype, part.shapes) for part in parts]
+
     def trial(self, parts: Sequence[Part], settings: Sequence[Setting], threads: int) -> list[Trial]:
         """Size and error at these settings: statistics of every weight, but no payload."""
         return [Trial(plan.bits, plan.squared_error) for plan in self._plans(parts, settings, threads)]
@@ -87,7 +99,7 @@ class Uniform(LossyCodec):
     def _plans(self, parts: Sequence[Part], settings: Sequence[Setting], threads: int) -> list[UniformPlan]:
         return uniform_plans(
             [(p.dtype, p.shapes, p.data, ", ".join(map(repr, p.names)) or "a tensor") for p in parts],
-            [(s.step, s.importance) for s in settings],
+            [(s.step, s.importance, s.study) for s in settings],
             self.reconstruction == "centroid",
             self.strength,
             self.classes == "auto",
