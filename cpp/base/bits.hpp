@@ -4,6 +4,7 @@
 // cross.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <span>
 
@@ -21,24 +22,29 @@ class BitWriter {
     void write(std::uint32_t value, unsigned n_bits) {
         pending_ |= std::uint64_t{value} << n_pending_;
         n_pending_ += n_bits;
-        while (n_pending_ >= 8) {
-            out_.push_back(static_cast<std::uint8_t>(pending_));
-            pending_ >>= 8;
-            n_pending_ -= 8;
-        }
+        if (n_pending_ < 32) return;
+        append(4);
+        pending_ >>= 32;
+        n_pending_ -= 32;
     }
 
     // Fills the last byte with zeros. Call once, at the end.
     void finish() {
-        if (n_pending_ != 0) out_.push_back(static_cast<std::uint8_t>(pending_));
+        append((n_pending_ + 7) / 8);
         pending_ = 0;
         n_pending_ = 0;
     }
 
   private:
+    void append(unsigned n_bytes) {
+        std::array<std::uint8_t, 8> bytes;
+        store_le(bytes.data(), pending_);
+        out_.insert(out_.end(), bytes.begin(), bytes.begin() + n_bytes);
+    }
+
     Bytes& out_;
     std::uint64_t pending_ = 0;
-    unsigned n_pending_ = 0;  // below 8 between calls
+    unsigned n_pending_ = 0;  // below 32 between calls
 };
 
 class BitReader {

@@ -1,16 +1,21 @@
 #include "entropy/lzw.hpp"
 
 #include <algorithm>
+#include <array>
 #include <bit>
+#include <utility>
 #include <vector>
 
 #include "base/bits.hpp"
+#include "base/memory.hpp"
 
 namespace nncodec::lzw {
 namespace {
 
 constexpr std::uint32_t kLeaves = 256;
 constexpr std::uint32_t kFull = 1U << kMaxCodeBits;
+constexpr std::size_t kMostRanks = 64;                   // rows of 128 bytes: eight megabytes of them
+constexpr std::size_t kRowsFrom = std::size_t{1} << 14;  // bytes: before, a table of that size costs more
 
 // Width of the next code when `known` codes exist on the encoder's side.
 unsigned width_of(std::uint32_t known) noexcept {
@@ -46,16 +51,49 @@ class Dictionary {
     std::vector<Slot> slots_;
 };
 
-}  // namespace
+// The codes that continue each code, one row of them per code: for data of few byte values, whose rows are
+// short, one look-up without a search.
+class Rows {
+  public:
+    // `ranks`: of the byte values that occur, in any order, below `width`.
+    Rows(const std::array<std::uint8_t, 256>& ranks, std::size_t width)
+        : ranks_(ranks),
+          width_(width),
+          memory_(take_buffer(sizeof(std::uint16_t) * std::size_t{kFull} * width)),
+          codes_(reinterpret_cast<std::uint16_t*>(memory_.data())) {
+        clear();
+    }
+    Rows(const Rows&) = delete;
+    Rows& operator=(const Rows&) = delete;
+    ~Rows() { give_buffer(std::move(memory_)); }
 
-void encode(ByteView data, Bytes& out) {
-    if (data.empty()) return;
-    Dictionary dictionary;
+    void clear() noexcept { std::fill_n(codes_, std::size_t{kLeaves} * width_, std::uint16_t{0}); }
+
+    std::uint32_t find_or_add(std::uint32_t prefix, std::uint8_t byte, std::uint32_t fresh) noexcept {
+        std::uint16_t& code = codes_[std::size_t{prefix} * width_ + ranks_[byte]];
+        if (code != 0) return code;
+        if (fresh < kFull) {
+            code = static_cast<std::uint16_t>(fresh);
+            std::fill_n(&codes_[std::size_t{fresh} * width_], width_, std::uint16_t{0});
+        }
+        return kFull;
+    }
+
+  private:
+    std::array<std::uint8_t, 256> ranks_;
+    std::size_t width_;
+    // 0: none, for no string has the code of a single byte. Rows are cleared when their code is made.
+    Bytes memory_;
+    std::uint16_t* codes_;
+};
+
+template <typename Codes>
+void encode_with(Codes& codes, ByteView data, Bytes& out) {
     BitWriter bits(out);
     std::uint32_t known = kLeaves;
     std::uint32_t code = data[0];
     for (const std::uint8_t byte : data.subspan(1)) {
-        const std::uint32_t longer = dictionary.find_or_add(code, byte, known);
+        const std::uint32_t longer = codes.find_or_add(code, byte, known);
         if (longer != kFull) {
             code = longer;
             continue;
@@ -63,12 +101,32 @@ void encode(ByteView data, Bytes& out) {
         bits.write(code, width_of(known));
         code = byte;
         if (++known > kFull) {
-            dictionary.clear();
+            codes.clear();
             known = kLeaves;
         }
     }
     bits.write(code, width_of(known));
     bits.finish();
+}
+
+}  // namespace
+
+void encode(ByteView data, Bytes& out) {
+    if (data.empty()) return;
+    std::array<std::uint8_t, 256> ranks{};
+    std::array<bool, 256> occurs{};
+    for (const std::uint8_t byte : data) occurs[byte] = true;
+    std::size_t used = 0;
+    for (std::size_t byte = 0; byte < 256; ++byte) {
+        ranks[byte] = static_cast<std::uint8_t>(used);
+        used += occurs[byte];
+    }
+    if (data.size() >= kRowsFrom && used <= kMostRanks) {
+        Rows rows(ranks, used);
+        return encode_with(rows, data, out);
+    }
+    Dictionary dictionary;
+    encode_with(dictionary, data, out);
 }
 
 void decode(ByteView stream, std::span<std::uint8_t> out) {

@@ -36,6 +36,15 @@ def test_a_full_dictionary_starts_again() -> None:
     assert _core.lzw_encode(head) == twin.encode(head)
 
 
+@pytest.mark.parametrize("values", [1, 2, 19, 64, 65])
+def test_long_data_of_few_values(values: int) -> None:
+    """Up to 64 values continue codes in rows of their own, more are searched for."""
+    data = np.random.default_rng(values).integers(0, values, 260_000).astype(np.uint8) * np.uint8(3)
+    stream = _core.lzw_encode(data)
+    assert decode(stream, len(data)) == data.tobytes()
+    assert _core.lzw_encode(data[:200_000]) == twin.encode(data[:200_000].tobytes())
+
+
 def test_repetition_is_found() -> None:
     assert len(_core.lzw_encode(b"abc" * 10_000)) < 700
     assert decode(_core.lzw_encode(bytes(100_000)), 100_000) == bytes(100_000)
