@@ -1,4 +1,4 @@
-"""Codec `uniform` at a signal-to-noise ratio: bits per quantised weight, everything included, and the ratio that comes out.
+"""Codec `uniform` at a signal-to-noise ratio: bits per quantised weight, all included, and the ratio that comes out.
 
 For each network of the data folder and MiniLM. `bits` are those of the quantised tensors' records (payloads, scales,
 tables, names, checksums) per weight in them; `bits of the file` are per element of the checkpoint, biases and norms

@@ -33,6 +33,7 @@ from numpy.typing import NDArray
 from nncodec._core import FloatStatistics, float_statistics
 from nncodec.budget import check_budget
 from nncodec.codecs.base import LossyCodec, Part, Setting, Trial
+from nncodec.elementary import exp2, log2, log10, pow10
 from nncodec.feedback import matrix_of
 from nncodec.search import MISSED, Settled, search, search_size
 from nncodec.sides import Sides
@@ -40,7 +41,7 @@ from nncodec.sides import Sides
 __all__ = ["settings"]
 
 # Stop the search when this near: 0.005 dB (in octaves of the error).
-_ERROR_TOLERANCE = 0.005 / (10 * math.log10(2))
+_ERROR_TOLERANCE = 0.005 / 3.0102999566398121
 # Files up to this size and rate, where a codec's ways to code differ most and cost least to try, are coded in each, so
 # that more bits never give more error.
 _VARIED_BITS, _VARIED_RATE = 8 << 14, 2.0
@@ -102,7 +103,7 @@ def settings(
     if kind == "step":
         return problem.settings(float(value))
     if kind in ("snr_db", "rel_mse"):
-        rel_mse = float(value) if kind == "rel_mse" else 10 ** (-float(value) / 10)
+        rel_mse = float(value) if kind == "rel_mse" else pow10(-float(value) / 10)
         return _meet_error(problem, rel_mse, kind, progress)
     bits = float(value) * total_elements if kind == "bits_per_weight" else 8 * total_bytes / float(value)
     per_bit = 1 / max(1, total_elements) if kind == "bits_per_weight" else 8 * total_bytes
@@ -264,9 +265,9 @@ def _usual_energy(
             size = len(own.rows) * len(own.columns)
             energy = _statistics_in_steps(part, own, threads).energy
             if energy > 0:
-                total += size * math.log2(energy / size)
+                total += size * log2(energy / size)
                 weights += size
-    return 2.0 ** (total / weights) if weights else None
+    return exp2(total / weights) if weights else None
 
 
 def nonfinite_message(part: Part, count: int) -> str:
@@ -296,18 +297,18 @@ def _meet_error(
 
     def measure(step: float) -> float:
         error = problem.trial(step).squared_error
-        return math.log2(max(error, 1e-300) / problem.energy)
+        return log2(max(error, 1e-300) / problem.energy)
 
     weight = problem.energy / max(1, problem.elements)
     guess = math.sqrt(12 * rel_mse * weight)
-    step = search(problem, measure, math.log2(rel_mse), guess, 2.0, _ERROR_TOLERANCE, progress)
+    step = search(problem, measure, log2(rel_mse), guess, 2.0, _ERROR_TOLERANCE, progress)
     if isinstance(step, float):
         return problem.settings(step)
-    low, high = (2**y for y in step)
+    low, high = (exp2(y) for y in step)
     if kind == "rel_mse":
         raise ValueError(f"rel_mse={rel_mse:.4g} cannot be met: {low:.3g} to {high:.3g} can")
-    low, high = -10 * math.log10(high), -10 * math.log10(low)
-    wanted = -10 * math.log10(rel_mse)
+    low, high = -10 * log10(high), -10 * log10(low)
+    wanted = -10 * log10(rel_mse)
     raise ValueError(f"snr_db={wanted:.4g} cannot be met: {low:.3g} to {high:.3g} can")
 
 

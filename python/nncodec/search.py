@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from nncodec.codecs.base import Setting, Trial
+from nncodec.elementary import exp2, log2
 
 __all__ = ["MISSED", "Problem", "Settled", "search", "search_size"]
 
@@ -76,7 +77,7 @@ def search_size(
 
     # A weight of standard deviation s costs about log2(s / step) + 2.05 bits, never less than some tenths.
     payload = max(0.3, (bits - overhead_bits) / n)
-    guess = problem.deviation * 2 ** (2.05 - payload)
+    guess = problem.deviation * exp2(2.05 - payload)
     # At most a bit per weight and octave: the search never goes too far towards steps that are too fine.
     found = search(problem, measure, bits / n, guess, -1.0, _SIZE_TOLERANCE * bits / n, progress)
     if not isinstance(found, float):
@@ -88,12 +89,12 @@ def search_size(
 
 def _settle(problem: Problem, step: float, bits: float, overhead_bits: int) -> Settled:
     """The step near ``step`` whose encoded size is nearest to ``bits``."""
-    x = math.log2(step)
+    x = log2(step)
     best = Settled(problem, step, math.inf)
     finer: tuple[float, float] | None = None  # (log2 step, bits too many): the coarsest so far
     coarser: tuple[float, float] | None = None  # the finest so far that gives too few
     for _ in range(_MAX_ENCODES):
-        step = math.pow(2.0, x)
+        step = exp2(x)
         # Codecs remember what they tried: encoding at this step gives the same again.
         error = problem.trial(step).squared_error
         over = problem.encoded_bits(step) + overhead_bits - bits
@@ -114,7 +115,7 @@ def _settle(problem: Problem, step: float, bits: float, overhead_bits: int) -> S
         else:
             share = finer[1] / (finer[1] - coarser[1])
             x = finer[0] + min(max(share, 0.2), 0.8) * (coarser[0] - finer[0])
-        x = min(max(x, math.log2(problem.finest)), math.log2(problem.coarsest))
+        x = min(max(x, log2(problem.finest)), log2(problem.coarsest))
     return best
 
 
@@ -132,23 +133,23 @@ def search(
     Steps of the expected slope, ever longer, until the target lies between two points; then regula falsi (Illinois).
     An end of the range is tried only when the search walks into it.
     """
-    finest, coarsest = math.log2(problem.finest), math.log2(problem.coarsest)
+    finest, coarsest = log2(problem.finest), log2(problem.coarsest)
     sign = math.copysign(1.0, slope)
     below: tuple[float, float] | None = None  # (log2 step, distance to the target): too fine a step
     above: tuple[float, float] | None = None
-    x = min(max(math.log2(guess), finest), coarsest)
+    x = min(max(log2(guess), finest), coarsest)
     best, nearest = x, math.inf
     last, stride = 0, 0.0
     for _ in range(_MAX_TRIALS):
-        gap = sign * (measure(math.pow(2.0, x)) - target)
+        gap = sign * (measure(exp2(x)) - target)
         if progress is not None:
             progress(abs(gap))
         if abs(gap) < nearest:
             best, nearest = x, abs(gap)
         if abs(gap) <= tolerance:
-            return math.pow(2.0, x)
+            return exp2(x)
         if (gap < 0 and x >= coarsest) or (gap > 0 and x <= finest):
-            ends = sorted(measure(math.pow(2.0, end)) for end in (finest, coarsest))
+            ends = sorted(measure(exp2(end)) for end in (finest, coarsest))
             return ends[0], ends[1]
         if gap < 0:
             below = (x, gap)
@@ -170,4 +171,4 @@ def search(
             longer = 2 * stride if gap < 0 else min(2 * stride, 2 * needed)
             stride = min(max(needed, longer), 8.0)
             x = min(max(x - math.copysign(stride, gap), finest), coarsest)
-    return math.pow(2.0, best)  # sizes come in whole bytes: the nearest there is
+    return exp2(best)  # sizes come in whole bytes: the nearest there is
