@@ -8,7 +8,7 @@ import numpy as np
 
 from bench.kernels.kernel import Kernel
 from nncodec import _core
-from nncodec.reference import rans_trellis, trellis, trellis_tables
+from nncodec.reference import class_order, rans_trellis, trellis, trellis_tables
 
 _STEP, _RADIUS, _LAMBDA = 0.5, 12, 24227
 
@@ -57,10 +57,11 @@ def kernels() -> Iterator[Kernel]:
     symbols = (levels + _RADIUS).astype(np.uint8)
     counts = np.bincount(symbols, minlength=2 * _RADIUS + 1)
     tables = [_core.rans_normalise((counts + 1).tolist())] * 2
-    points = np.tile(np.arange(256, dtype=np.float32), (2, 1))
+    values_of = np.tile(np.arange(256, dtype=np.int16), (2, 1))
     encoder = _core.RansTrellisEncoder(tables)
-    decoder = _core.RansTrellisDecoder(tables, points)
+    decoder = _core.RansTrellisDecoder(tables, values_of)
     stream = encoder.encode(symbols, 64)
+    decoded = np.empty(values.shape, np.int16)
     first = symbols[:2000].tolist()
     short = encoder.encode(symbols[: len(first)], 1)
     yield Kernel(
@@ -72,9 +73,22 @@ def kernels() -> Iterator[Kernel]:
     )
     yield Kernel(
         "trellis rans decode",
-        lambda: decoder.decode(stream, out, 64),
+        lambda: decoder.decode(stream, decoded, 64),
         values.nbytes,
         lambda: rans_trellis.decode(short, len(first), tables, 8, 1),
         4 * len(first),
+        per_isa=True,
+    )
+    classes = np.sort(np.random.default_rng(8).integers(0, 12, (len(values) // 64, 64)), axis=1).astype(
+        np.uint8
+    )
+    restored = np.empty_like(decoded)
+    few = classes[:40].ravel().tolist()
+    yield Kernel(
+        "class order",
+        lambda: _core.class_order_restore(classes, decoded, restored),
+        values.nbytes,
+        lambda: class_order.restore(few, few),
+        4 * len(few),
         per_isa=True,
     )

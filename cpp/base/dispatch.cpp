@@ -87,7 +87,8 @@ bool isa_supported(Isa isa) noexcept {
                    __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
                    __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512vbmi") &&
                    __builtin_cpu_supports("avx512vbmi2") && __builtin_cpu_supports("avx512cd") &&
-                   __builtin_cpu_supports("vpclmulqdq") && __builtin_cpu_supports("avx512vpopcntdq");
+                   __builtin_cpu_supports("vpclmulqdq") && __builtin_cpu_supports("avx512vpopcntdq") &&
+                   __builtin_cpu_supports("avx512vnni");
     }
     return false;
 #elif defined(__aarch64__)

@@ -18,6 +18,7 @@
 #include "codecs/chunk_decoder.hpp"
 #include "codecs/trellis_model.hpp"
 #include "entropy/rans_trellis.hpp"
+#include "transform/klt_integer.hpp"
 
 namespace nncodec {
 
@@ -60,8 +61,8 @@ class TrellisStudy {
     TrellisStudy(const TrellisInput& input, const TrellisOptions& options, double step, std::size_t threads);
 
     // Size (model included) and weighted squared error at a step, from a sample of large parts. A trial
-    // begins with the tables of the one before; a plan at a step that was tried makes the paths that the
-    // trial made.
+    // begins with the tables of one nearby; a plan at a step that was tried makes the paths that the trial
+    // made.
     TrellisTrial trial(double step, std::size_t threads);
 
     const trellis_codec::Study& inside() const noexcept { return *study_; }
@@ -71,7 +72,14 @@ class TrellisStudy {
 
   private:
     std::shared_ptr<const trellis_codec::Study> study_;
-    std::shared_ptr<const trellis_codec::Search> last_;
+    struct Start {
+        const trellis_codec::Search* from;
+        int rounds;
+        bool is_anchor;  // others may begin here
+    };
+    Start start_of(double step) const;
+
+    std::vector<std::pair<double, std::shared_ptr<const trellis_codec::Search>>> anchors_;
     std::map<double, std::shared_ptr<const trellis_codec::Search>> tried_;
 };
 
@@ -114,7 +122,7 @@ class TrellisPlan {
     std::size_t chunk_elements_ = 1;
     trellis_codec::Model model_;
     Bytes model_bytes_;
-    std::vector<std::uint8_t> symbols_;  // in row-major order
+    std::vector<std::uint8_t> symbols_;  // of each chunk, in the order of coding
     std::vector<Bytes> raw_;             // of each chunk
     std::optional<rans::TrellisEncoder> encoder_;
     bool has_large_ = false;
@@ -132,12 +140,17 @@ class TrellisDecoder final : public ChunkDecoder {
     const trellis_codec::Model& model() const noexcept { return model_; }
 
   private:
+    void to_numbers(std::size_t first, std::span<const std::int16_t> points, std::span<float> values) const;
+
     DType dtype_{};
     std::size_t element_bytes_ = 0;
     std::size_t chunk_elements_ = 0;
     trellis_codec::Model model_;
     bool has_large_ = false;
+    bool has_huge_ = false;
+    std::vector<std::uint8_t> large_classes_;  // those that have large levels
     std::optional<rans::TrellisDecoder> rans_;
+    std::optional<klt::IntegerBasis> integers_;
 };
 
 }  // namespace nncodec

@@ -38,6 +38,7 @@ struct Candidate {
     std::int64_t base = kNoScale;
     double bits = 0;
     double largest = 0;
+    double longest = 0;  // norm of a row that a basis transforms
 };
 
 Candidate evaluate(const TensorSide& side, std::span<const float> values, bool classes, double step,
@@ -57,7 +58,7 @@ Candidate evaluate(const TensorSide& side, std::span<const float> values, bool c
     }
     std::optional<Candidate> best;
     for (const Axes& axes : tries) {
-        Candidate one{side, kNoScale, 0, 0};
+        Candidate one{side, kNoScale, 0, 0, 0};
         one.base = fit_scales(one.side, values, axes, threads);
         one.side.offset = offset_at(one.base, step);
         one.bits = side.elements == 0 ? 0 : estimated_bits(one.side);
@@ -91,6 +92,13 @@ double mean_square(std::span<const float> values) {
     double sum = 0;
     for (const float x : values) sum += static_cast<double>(x) * static_cast<double>(x);
     return sum / static_cast<double>(std::max<std::size_t>(values.size(), 1));
+}
+
+double longest_row(std::span<const float> x, std::size_t n) {
+    double longest = 0;
+    for (std::size_t at = 0; at < x.size(); at += n)
+        longest = std::max(longest, mean_square(x.subspan(at, n)));
+    return std::sqrt(longest * static_cast<double>(n));
 }
 
 double floor_of(double step, double mean, const klt::Moments& moments, std::size_t n) {
@@ -222,6 +230,7 @@ class Study::Chooser {
             study.skeleton_.tensors[t] = std::move(best_[t].side);
             study.bases_.push_back(best_[t].base);
             study.largest_ = std::max(study.largest_, best_[t].largest);
+            study.longest_ = std::max(study.longest_, best_[t].longest);
         }
         if (!basis_) return;
         study.skeleton_.basis = std::move(basis_->basis);
@@ -257,7 +266,9 @@ class Study::Chooser {
         std::vector<float> x = numbers_[t];
         apply_transforms(model, 0, x);
         model.tensors[0].divide_steps(0, x);
-        return evaluate(model.tensors[0], x, study_.options_.classes, step_, threads_);
+        Candidate found = evaluate(model.tensors[0], x, study_.options_.classes, step_, threads_);
+        if (with.basis) found.longest = longest_row(x, with.basis->columns());
+        return found;
     }
 
     const Study& study_;

@@ -1,6 +1,7 @@
 #include "codecs/trellis_classes.hpp"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <limits>
 #include <optional>
@@ -75,6 +76,7 @@ Group joined(const Group& a, const Group& b, Alphabet alphabet) {
 
 std::vector<Group> first_groups(const Statistics& statistics, Alphabet alphabet) {
     const auto occurs = [&](std::size_t sum) {
+        if (!statistics.occurs(sum)) return false;
         const auto* const at = statistics.counts.data() + sum * 2 * kSymbols;
         return std::any_of(at, at + 2 * kSymbols, [](std::uint64_t c) { return c != 0; });
     };
@@ -189,9 +191,26 @@ void choose_centroids(const Statistics& statistics, Model& model) {
     }
 }
 
-// Bounds, parametric tables and centroids.
-std::vector<Group> choose_groups(const Statistics& statistics, Model& model, bool centroids) {
-    std::vector<Group> groups = merged(first_groups(statistics, model.alphabet), model.alphabet);
+// One for each class that the model has.
+std::vector<Group> groups_of(const Statistics& statistics, const Model& model) {
+    std::vector<Group> groups(model.classes());
+    for (std::size_t c = 1; c < groups.size(); ++c) groups[c].first = model.bounds[c - 1];
+    const auto class_of = model.class_of_sum();
+    for (std::size_t sum = 0; sum < Statistics::kSums; ++sum) {
+        if (!statistics.occurs(sum)) continue;
+        auto& counts = groups[class_of[sum]].counts;
+        for (std::size_t i = 0; i < 2 * kSymbols; ++i) counts[i] += statistics.counts[sum * 2 * kSymbols + i];
+    }
+    for (Group& group : groups) fit(group, model.alphabet, gaussian(group.first));
+    return groups;
+}
+
+// Bounds (or those that the model has), parametric tables and centroids.
+std::vector<Group> choose_groups(const Statistics& statistics, Model& model, bool centroids,
+                                 bool keep_bounds) {
+    std::vector<Group> groups = keep_bounds
+                                    ? groups_of(statistics, model)
+                                    : merged(first_groups(statistics, model.alphabet), model.alphabet);
     model.bounds.clear();
     model.parameters.clear();
     model.parametric = true;
@@ -239,57 +258,160 @@ void set_costs(std::span<const rans::Frequencies> tables, int radius, std::vecto
 }  // namespace
 
 void Statistics::add(const Statistics& other) {
-    for (std::size_t i = 0; i < counts.size(); ++i) counts[i] += other.counts[i];
-    for (std::size_t i = 0; i < weight.size(); ++i) {
-        weight[i] += other.weight[i];
-        deviation[i] += other.deviation[i];
+    for (std::size_t sum = other.first; sum <= other.last && sum < kSums; ++sum) {
+        for (std::size_t i = sum * 2 * kSymbols; i < (sum + 1) * 2 * kSymbols; ++i)
+            counts[i] += other.counts[i];
+        for (std::size_t i = sum * kPoints; i < (sum + 1) * kPoints; ++i) {
+            weight[i] += other.weight[i];
+            deviation[i] += other.deviation[i];
+        }
     }
+    first = std::min(first, other.first);
+    last = std::max(last, other.last);
     square += other.square;
     raw_bits += other.raw_bits;
     elements += other.elements;
 }
 
 void Statistics::clear() noexcept {
-    std::fill(counts.begin(), counts.end(), 0);
-    std::fill(weight.begin(), weight.end(), 0.0);
-    std::fill(deviation.begin(), deviation.end(), 0.0);
+    for (std::size_t sum = first; sum <= last && sum < kSums; ++sum) {
+        const auto from = static_cast<std::ptrdiff_t>(sum);
+        constexpr auto kRow = static_cast<std::ptrdiff_t>(2 * kSymbols);
+        constexpr auto kPointRow = static_cast<std::ptrdiff_t>(kPoints);
+        std::fill_n(counts.begin() + from * kRow, kRow, 0);
+        std::fill_n(weight.begin() + from * kPointRow, kPointRow, 0.0);
+        std::fill_n(deviation.begin() + from * kPointRow, kPointRow, 0.0);
+    }
+    first = kSums;
+    last = 0;
     square = 0;
     raw_bits = 0;
     elements = 0;
 }
 
-void collect(const Run& run, const Model& model, Statistics& into) {
+namespace {
+
+// A count above, a sum of errors (in 1/4096 step, cut off at 64 steps) below: one addition an element.
+constexpr unsigned kErrorBits = 42;
+constexpr std::size_t kPerRun = std::size_t{1} << 20;  // so that neither can run over
+
+// Adds what each (sum, union, symbol) got.
+void add_tallies(std::span<const std::int64_t> tallies, const Model& model, std::size_t first_sum,
+                 bool with_errors, Statistics& into) {
+    for (std::size_t i = 0; i < tallies.size(); ++i) {
+        const std::int64_t tally = tallies[i];
+        if (tally == 0) continue;
+        const std::int64_t count = (tally + (std::int64_t{1} << (kErrorBits - 1))) >> kErrorBits;
+        const auto error = static_cast<double>(tally - (count << kErrorBits)) * 0x1p-12;
+        const std::size_t sum = first_sum + i / (2 * kSymbols);
+        const auto u = static_cast<unsigned>(i / kSymbols % 2);
+        const auto symbol = static_cast<unsigned>(i % kSymbols);
+        into.counts[first_sum * 2 * kSymbols + i] += static_cast<std::uint64_t>(count);
+        into.raw_bits += static_cast<std::uint64_t>(count) * trellis_symbols::raw_bits_of(symbol);
+        if (!with_errors || trellis_symbols::is_large(symbol)) continue;
+        const int point =
+            trellis::point_of(model.alphabet, u, static_cast<int>(symbol) - trellis_symbols::kZero);
+        const auto size = static_cast<std::size_t>(std::abs(point));
+        if (size >= kPoints) continue;
+        into.weight[sum * kPoints + size] += static_cast<double>(count);
+        into.deviation[sum * kPoints + size] += point < 0 ? -error : error;
+    }
+}
+
+void collect_part(const Run& run, const Model& model, Statistics& into) {
+    constexpr std::size_t kBlock = 512;
+    constexpr std::size_t kSide = 16;  // sums of squares: their order is part of the result
     const std::size_t n = run.levels.size();
-    const std::size_t piece = std::max<std::size_t>(trellis::piece_of(n, run.lanes, run.unit), 1);
+    const auto [least, most] = std::minmax_element(run.sums.begin(), run.sums.end());
+    const std::size_t first = *least;
+    std::vector<std::int64_t> tallies((*most - first + 1U) * 2 * kSymbols);
     const float scale = 1 / model.step;
-    for (std::size_t begin = 0; begin < n; begin += piece) {
-        unsigned state = 0;
-        for (std::size_t i = begin; i < std::min(begin + piece, n); ++i) {
-            const int level = run.levels[i];
-            const unsigned u = trellis::Code::union_of(state);
-            const int point = trellis::point_of(model.alphabet, u, level);
-            const auto symbol = trellis_symbols::symbol_of(level);
-            const std::size_t sum = run.sums[i];
-            ++into.counts[(sum * 2 + u) * kSymbols + symbol.symbol];
-            into.raw_bits += symbol.raw_bits;
-            const double error = static_cast<double>(run.values[i] * scale) - point;
-            const double w = run.weights.empty() ? 1.0 : static_cast<double>(run.weights[i]);
-            into.square += w * error * error;
-            const auto size = static_cast<std::size_t>(std::abs(point));
-            if (size < kPoints) {
-                into.weight[sum * kPoints + size] += w;
-                into.deviation[sum * kPoints + size] += point < 0 ? -w * error : w * error;
+    const bool weighted = !run.weights.empty();
+    const bool plain = model.alphabet == trellis::Alphabet::plain;
+    std::array<double, kSide> squares{};
+    std::array<std::uint32_t, kBlock> index;
+    std::array<std::int32_t, kBlock> error;
+    std::array<float, kBlock> exact;
+    std::array<std::int16_t, kBlock> point;
+    for (std::size_t at = 0; at < n; at += kBlock) {
+        const std::size_t count = std::min(kBlock, n - at);
+        const std::int16_t* const levels = run.levels.data() + at;
+        const std::uint8_t* const unions = run.unions.data() + at;
+        const std::uint8_t* const sums = run.sums.data() + at;
+        const float* const values = run.values.data() + at;
+        int greatest = 0;
+        for (std::size_t i = 0; i < count; ++i) greatest = std::max(greatest, std::abs(int{levels[i]}));
+        if (plain) {
+            for (std::size_t i = 0; i < count; ++i)
+                point[i] = static_cast<std::int16_t>(2 * levels[i] + unions[i]);
+        } else {
+            for (std::size_t i = 0; i < count; ++i)
+                point[i] = static_cast<std::int16_t>(trellis::point_of(model.alphabet, unions[i], levels[i]));
+        }
+        for (std::size_t i = 0; i < count; ++i) {
+            const float e = values[i] * scale - static_cast<float>(point[i]);
+            exact[i] = e;
+            const float cut = std::min(std::max(e, -64.0F), 64.0F);
+            error[i] = static_cast<std::int32_t>(cut * 4096.0F);
+            index[i] = 512U * (sums[i] - static_cast<std::uint32_t>(first)) + 256U * unions[i] +
+                       static_cast<std::uint32_t>(levels[i] + trellis_symbols::kZero);
+        }
+        if (greatest > trellis_symbols::kDirect) {
+            for (std::size_t i = 0; i < count; ++i)
+                index[i] += static_cast<std::uint32_t>(trellis_symbols::symbol_of(levels[i]).symbol -
+                                                       (levels[i] + trellis_symbols::kZero));
+        }
+        if (weighted) {
+            const float* const weights = run.weights.data() + at;
+            for (std::size_t i = 0; i < count; ++i) {
+                tallies[index[i]] += std::int64_t{1} << kErrorBits;
+                const auto w = static_cast<double>(weights[i]);
+                const auto e = static_cast<double>(exact[i]);
+                squares[i % kSide] += w * e * e;
+                const auto size = static_cast<std::size_t>(std::abs(int{point[i]}));
+                if (size >= kPoints) continue;
+                into.weight[sums[i] * kPoints + size] += w;
+                into.deviation[sums[i] * kPoints + size] += point[i] < 0 ? -w * e : w * e;
             }
-            state = model.code.next(state, static_cast<unsigned>(level) & 1U);
+            continue;
+        }
+        for (std::size_t i = 0; i < count; ++i)
+            tallies[index[i]] += (std::int64_t{1} << kErrorBits) + error[i];
+        std::size_t i = 0;
+        for (; i + kSide <= count; i += kSide) {
+            for (std::size_t k = 0; k < kSide; ++k) {
+                const auto e = static_cast<double>(exact[i + k]);
+                squares[k] += e * e;
+            }
+        }
+        for (std::size_t k = 0; i < count; ++i, ++k) {
+            const auto e = static_cast<double>(exact[i]);
+            squares[k] += e * e;
         }
     }
+    for (const double square : squares) into.square += square;
+    add_tallies(tallies, model, first, !weighted, into);
+    into.first = std::min(into.first, first);
+    into.last = std::max<std::size_t>(into.last, *most);
     into.elements += n;
 }
 
-double choose_tables(const Statistics& statistics, Model& model, bool centroids, bool histograms) {
-    const std::vector<Group> groups = choose_groups(statistics, model, centroids);
+}  // namespace
+
+void collect(const Run& run, const Model& model, Statistics& into) {
+    for (std::size_t at = 0; at < run.levels.size(); at += kPerRun) {
+        const std::size_t n = std::min(kPerRun, run.levels.size() - at);
+        const auto weights = run.weights.empty() ? run.weights : run.weights.subspan(at, n);
+        collect_part({run.values.subspan(at, n), run.levels.subspan(at, n), run.unions.subspan(at, n),
+                      run.sums.subspan(at, n), weights},
+                     model, into);
+    }
+}
+
+double choose_tables(const Statistics& statistics, Model& model, bool centroids, bool keep_bounds) {
+    const std::vector<Group> groups = choose_groups(statistics, model, centroids, keep_bounds);
     double bits = bits_of(groups, model);
-    if (auto found = histograms ? histograms_of(groups, bits) : std::nullopt) {
+    if (auto found = histograms_of(groups, bits)) {
         bits = found->bits;
         model.parametric = false;
         model.parameters.clear();
@@ -299,7 +421,7 @@ double choose_tables(const Statistics& statistics, Model& model, bool centroids,
 }
 
 Prices choose_prices(const Statistics& statistics, Model& model, bool centroids, int radius) {
-    const std::vector<Group> groups = choose_groups(statistics, model, centroids);
+    const std::vector<Group> groups = choose_groups(statistics, model, centroids, false);
     Prices prices{bits_of(groups, model), 0, costs_of(model, radius)};
     if (const auto found = histograms_of(groups, prices.stream_bits)) {
         prices.stream_bits = found->bits;

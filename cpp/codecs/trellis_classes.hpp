@@ -10,7 +10,7 @@
 
 namespace nncodec::trellis_codec {
 
-// Of levels by sum (what makes classes), union and symbol.
+// Of levels by sum (what makes classes), union and symbol. Only sums from `first` to `last` occur.
 struct Statistics {
     static constexpr std::size_t kSums = 256;
     static constexpr std::size_t kSymbols = 256;
@@ -19,28 +19,30 @@ struct Statistics {
     std::vector<std::uint64_t> counts = std::vector<std::uint64_t>(kSums * 2 * kSymbols);
     std::vector<double> weight = std::vector<double>(kSums * kPoints);     // of points 1 ... from zero
     std::vector<double> deviation = std::vector<double>(kSums * kPoints);  // outwards, in steps, weighted
-    double square = 0;                                                     // of errors without centroids
+    std::size_t first = kSums;
+    std::size_t last = 0;
+    double square = 0;  // of errors without centroids
     std::uint64_t raw_bits = 0;
     std::uint64_t elements = 0;
 
+    bool occurs(std::size_t sum) const noexcept { return first <= sum && sum <= last; }
     void add(const Statistics& other);
     void clear() noexcept;
 };
 
-// What one run of lanes adds to statistics; levels become symbols and raw bits.
+// What one run adds to statistics.
 struct Run {
     std::span<const float> values;  // in units of their steps: value / multiplier
     std::span<const std::int16_t> levels;
+    std::span<const std::uint8_t> unions;
     std::span<const std::uint8_t> sums;
     std::span<const float> weights;  // of squared errors; empty: all 1
-    std::size_t lanes = 1;
-    std::size_t unit = 1;
 };
 void collect(const Run& run, const Model& model, Statistics& into);
 
-// Chooses bounds, tables (parametric or not) and centroids for these statistics; returns the bits of the
-// streams (raw bits included).
-double choose_tables(const Statistics& statistics, Model& model, bool centroids, bool histograms);
+// Chooses bounds (unless those of the model are to be kept), tables (parametric or not) and centroids for
+// these statistics; returns the bits of the streams (raw bits included).
+double choose_tables(const Statistics& statistics, Model& model, bool centroids, bool keep_bounds);
 
 // The same for a model that stays parametric, to search with: what its streams will cost under the tables
 // that a plan would choose, and prices of levels under those.

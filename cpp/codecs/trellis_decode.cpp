@@ -8,6 +8,7 @@
 #include "codecs/trellis.hpp"
 #include "codecs/trellis_symbols.hpp"
 #include "codecs/trellis_transform.hpp"
+#include "quantize/class_order.hpp"
 #include "quantize/float_source.hpp"
 
 namespace nncodec {
@@ -15,38 +16,49 @@ namespace {
 
 using trellis_codec::Model;
 
-// A large level's place in the table of points: no number, but its symbol and union.
-constexpr std::uint32_t kLargeMark = 0x7FC00000;
+constexpr int kUnitBits = 6;  // points are in 1/64 step
+// A large level's place in the table of points: no point, but its union and symbol.
+constexpr int kFirstMark = -32768;
+constexpr int kMarks = 512;
 
-std::vector<float> points_of(const Model& model) {
-    std::vector<float> points(256 * model.tables.size());
-    const float unit = model.step / 256.0F;
+std::vector<std::int16_t> points_of(const Model& model) {
+    std::vector<std::int16_t> points(256 * model.tables.size());
     for (std::size_t table = 0; table < model.tables.size(); ++table) {
         const auto u = static_cast<unsigned>(table & 1);
         for (unsigned symbol = 1; symbol < 256; ++symbol) {
-            float& point = points[256 * table + symbol];
-            if (trellis_symbols::is_large(symbol)) {
-                point = std::bit_cast<float>(kLargeMark | u << 8 | symbol);
-            } else {
-                const int level = trellis_symbols::level_of(symbol, 0);
-                point = static_cast<float>(model.point(table / 2, u, level)) * unit;
-            }
+            const int point = trellis_symbols::is_large(symbol)
+                                  ? kFirstMark + static_cast<int>(256 * u + symbol)
+                                  : model.point(table / 2, u, trellis_symbols::level_of(symbol, 0)) / 4;
+            points[256 * table + symbol] = static_cast<std::int16_t>(point);
         }
     }
     return points;
 }
 
-void fill_in_large(const Model& model, ByteView raw, std::span<float> values) {
-    BitReader bits(raw);
-    const float unit = model.step / 256.0F;
-    for (float& x : values) {
-        if (x == x) continue;
-        const std::uint32_t mark = std::bit_cast<std::uint32_t>(x) ^ kLargeMark;
+float unit_of(const Model& model) noexcept {
+    return model.step / static_cast<float>(1 << kUnitBits);
+}
+
+// Calls set(i, point) for each mark among points, with what the raw bits make of it.
+template <typename Set>
+void read_large(const Model& model, std::span<const std::int16_t> points, std::size_t first, BitReader& bits,
+                Set set) {
+    for (std::size_t i = 0; i < points.size(); ++i) {
+        if (points[i] >= kFirstMark + kMarks) continue;
+        const auto mark = static_cast<unsigned>(points[i] - kFirstMark);
         const unsigned symbol = mark & 0xFF;
         const int level = trellis_symbols::level_of(symbol, bits.read(trellis_symbols::raw_bits_of(symbol)));
-        x = static_cast<float>(256 * trellis::point_of(model.alphabet, mark >> 8 & 1, level)) * unit;
+        set(first + i, trellis::point_of(model.alphabet, mark >> 8, level) * (1 << kUnitBits));
     }
+}
+
+void finish(BitReader& bits) {
     if (bits.finish() != Status::ok) throw DecodeError("raw bits of large levels are too few or too many");
+}
+
+void to_floats(const Model& model, std::span<const std::int16_t> points, std::span<float> values) noexcept {
+    const float unit = unit_of(model);
+    for (std::size_t i = 0; i < points.size(); ++i) values[i] = static_cast<float>(points[i]) * unit;
 }
 
 }  // namespace
@@ -60,7 +72,31 @@ TrellisDecoder::TrellisDecoder(std::uint8_t dtype, std::span<const Shape> shapes
     }
     model_ = trellis_codec::read_model(model, shapes, chunk_elements);
     has_large_ = model_.has_large();
+    has_huge_ = model_.has_huge();
+    for (std::size_t c = 0; c < model_.classes(); ++c) {
+        if (model_.has_symbols(trellis_symbols::is_large, 2 * c, 2))
+            large_classes_.push_back(static_cast<std::uint8_t>(c));
+    }
     rans_.emplace(model_.tables, points_of(model_), model_.code);
+    if (model_.basis && model_.integers) integers_.emplace(*model_.basis);
+}
+
+// Points as floats; those that are transformed in integers, transformed.
+void TrellisDecoder::to_numbers(std::size_t first, std::span<const std::int16_t> points,
+                                std::span<float> values) const {
+    if (!integers_) return to_floats(model_, points, values);
+    const float unit = model_.step / static_cast<float>(1U << (kUnitBits + klt::kBasisBits));
+    trellis_codec::for_each_part(
+        model_.tensors, first, points.size(),
+        [&](const trellis_codec::TensorSide& tensor, std::size_t, std::size_t at, std::size_t count) {
+            const auto from = points.subspan(at, count);
+            const auto to = values.subspan(at, count);
+            if (model_.has_integers(tensor)) {
+                integers_->inverse(from, unit, to);
+            } else {
+                to_floats(model_, from, to);
+            }
+        });
 }
 
 void TrellisDecoder::decode(std::size_t chunk, ByteView payload, std::span<std::uint8_t> out) const {
@@ -69,36 +105,72 @@ void TrellisDecoder::decode(std::size_t chunk, ByteView payload, std::span<std::
     if (model_.by_columns && n % model_.unit() != 0) throw DecodeError("a chunk ends within a row");
     ByteReader in(payload);
     const ByteView raw = has_large_ ? in.block("raw bits of large levels") : ByteView{};
-    thread_local std::vector<std::uint8_t> classes;
-    thread_local std::vector<std::uint8_t> ordered;
+    const bool classes = model_.classes() > 1;
+    thread_local std::vector<std::uint8_t> class_of;
+    thread_local std::vector<std::uint8_t> contexts;
+    thread_local std::vector<std::int16_t> coded;   // in the order of coding
+    thread_local std::vector<std::int16_t> points;  // in that of the elements
     thread_local std::vector<float> buffer;
-    thread_local std::vector<float> coded;
+    thread_local std::vector<float> coded_values;
 
-    const std::size_t piece = trellis::piece_of(n, model_.lanes, model_.unit());
-    std::span<const std::uint8_t> contexts;
-    if (model_.classes() > 1) {
-        classes.resize(n);
-        model_.classes_of(first, classes);
-        contexts = classes;
-        if (model_.by_columns) {
-            ordered.resize(n);
-            trellis_codec::to_coding_order<std::uint8_t>(classes, model_.unit(), piece, ordered);
-            contexts = ordered;
-        }
+    class_of.resize(classes ? n : 0);
+    contexts.resize(classes ? n : 0);
+    class_order::Places places{};
+    trellis_codec::SumCounts counts{};
+    if (classes) model_.classes_of(first, class_of, &counts);
+    if (classes && !model_.by_columns) {
+        places = class_order::places_of(counts);
+        class_order::sorted(places, contexts);
     }
+    if (classes && model_.by_columns) {
+        trellis_codec::Transposed(model_, n).to_coding(std::span<const std::uint8_t>(class_of),
+                                                       std::span(contexts));
+    }
+    coded.resize(n);
+    rans_->decode(in.rest(), contexts, model_.lanes, coded, model_.unit());
+
     const bool in_place =
         dtype_ == DType::float32 && reinterpret_cast<std::uintptr_t>(out.data()) % alignof(float) == 0;
     if (!in_place) buffer.resize(n);
     const std::span<float> values =
         in_place ? std::span<float>(reinterpret_cast<float*>(out.data()), n) : std::span<float>(buffer);
-    if (model_.by_columns) {
-        coded.resize(n);
-        rans_->decode(in.rest(), contexts, model_.lanes, coded, model_.unit());
-        trellis_codec::from_coding_order<float>(coded, model_.unit(), piece, values);
+    const auto to_elements = [&]<typename T>(std::span<const T> from, std::span<T> to) {
+        if (model_.by_columns) {
+            trellis_codec::Transposed(model_, n).from_coding(from, to);
+        } else {
+            class_order::restore(class_of, places, from, to);
+        }
+    };
+    const bool in_order = !classes && !model_.by_columns;
+    BitReader bits(raw);
+    if (has_huge_) {
+        coded_values.resize(n);
+        to_floats(model_, coded, coded_values);
+        const float unit = unit_of(model_);
+        read_large(model_, coded, 0, bits,
+                   [&](std::size_t i, int point) { coded_values[i] = static_cast<float>(point) * unit; });
+        if (in_order) {
+            std::copy(coded_values.begin(), coded_values.end(), values.begin());
+        } else {
+            to_elements(std::span<const float>(coded_values), values);
+        }
     } else {
-        rans_->decode(in.rest(), contexts, model_.lanes, values);
+        const auto set = [&](std::size_t i, int point) { coded[i] = static_cast<std::int16_t>(point); };
+        if (model_.by_columns || !classes) {
+            if (has_large_) read_large(model_, coded, 0, bits, set);
+        } else {
+            for (const std::uint8_t c : large_classes_) {
+                const std::size_t count = places[c + 1U] - places[c];
+                read_large(model_, std::span(coded).subspan(places[c], count), places[c], bits, set);
+            }
+        }
+        if (!in_order) {
+            points.resize(n);
+            to_elements(std::span<const std::int16_t>(coded), std::span(points));
+        }
+        to_numbers(first, in_order ? coded : points, values);
     }
-    if (has_large_) fill_in_large(model_, raw, values);
+    finish(bits);
     trellis_codec::for_each_part(
         model_.tensors, first, n,
         [&](const trellis_codec::TensorSide& tensor, std::size_t from, std::size_t at, std::size_t count) {

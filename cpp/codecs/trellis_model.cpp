@@ -57,47 +57,69 @@ void TensorSide::set_kernel(std::span<const std::size_t> shape) noexcept {
     for (std::size_t i = 2; i + 1 < shape.size(); ++i) kernel_height *= shape[i];
 }
 
-void TensorSide::sums(std::size_t first, std::span<std::uint8_t> out) const {
-    const auto clamped = [](int sum) { return static_cast<std::uint8_t>(std::clamp(sum, 0, 255)); };
-    if (!has_scales()) {
-        std::fill(out.begin(), out.end(), offset);
-        return;
-    }
+void TensorSide::sums(std::size_t first, std::span<std::uint8_t> out, const SumMap* map,
+                      SumCounts* counts) const {
+    const auto clamped = [map](int sum) {
+        const auto in_range = static_cast<std::uint8_t>(std::clamp(sum, 0, 255));
+        return map == nullptr ? in_range : (*map)[in_range];
+    };
+    const auto fill = [counts](std::span<std::uint8_t> to, std::uint8_t value) {
+        std::fill(to.begin(), to.end(), value);
+        if (counts != nullptr) (*counts)[value] += static_cast<std::uint32_t>(to.size());
+    };
+    if (!has_scales()) return fill(out, clamped(offset));
+    const std::size_t n = row_elements();
     const bool flat_rows = scales[1].empty() && scales[2].empty();
+    // A row's own part is offset + scale: few values, so most rows are copies of another one.
+    struct Made {
+        std::size_t place = 0;
+        std::uint32_t times = 0;
+    };
+    constexpr int kLeast = -1024;
     thread_local std::vector<std::int16_t> in_row;
-    thread_local std::vector<std::vector<std::uint8_t>> made;  // rows of sums, by the row's own part
+    thread_local std::vector<std::uint8_t> rows;
+    thread_local std::vector<Made> made(2560);  // by the row's own part; all 0 between calls
+    thread_local std::vector<std::uint16_t> used;
+    rows.clear();
+    used.clear();
     if (!flat_rows) {
-        in_row.resize(row_elements());
+        in_row.resize(n);
         for (std::size_t c = 0; c < columns; ++c) {
+            const int of_column = scales[1].empty() ? 0 : scales[1][c];
             for (std::size_t p = 0; p < positions; ++p) {
-                in_row[c * positions + p] = static_cast<std::int16_t>((scales[1].empty() ? 0 : scales[1][c]) +
-                                                                      (scales[2].empty() ? 0 : scales[2][p]));
+                in_row[c * positions + p] =
+                    static_cast<std::int16_t>(of_column + (scales[2].empty() ? 0 : scales[2][p]));
             }
         }
-        for (auto& row : made) row.clear();
     }
-    // A row's own part is offset + scale: few values, so most rows are copies of another one.
-    constexpr int kLeast = -1024;
-    made.resize(std::max<std::size_t>(made.size(), 2560));
-    for_each_row(row_elements(), first, out.size(),
+    for_each_row(n, first, out.size(),
                  [&](std::size_t row, std::size_t column, std::size_t at, std::size_t count) {
                      const int own = offset + (scales[0].empty() ? 0 : scales[0][row]);
                      const auto to = out.subspan(at, count);
-                     if (flat_rows) {
-                         std::fill(to.begin(), to.end(), clamped(own));
+                     if (flat_rows) return fill(to, clamped(own));
+                     if (count < n) {
+                         for (std::size_t i = 0; i < count; ++i) {
+                             to[i] = clamped(own + in_row[column + i]);
+                             if (counts != nullptr) ++(*counts)[to[i]];
+                         }
                          return;
                      }
-                     if (count < row_elements()) {
-                         for (std::size_t i = 0; i < count; ++i) to[i] = clamped(own + in_row[column + i]);
-                         return;
+                     const auto key = static_cast<std::uint16_t>(own - kLeast);
+                     Made& known = made[key];
+                     if (known.times++ == 0) {
+                         used.push_back(key);
+                         known.place = rows.size();
+                         rows.resize(rows.size() + n);
+                         for (std::size_t i = 0; i < n; ++i) rows[known.place + i] = clamped(own + in_row[i]);
                      }
-                     auto& whole = made[static_cast<std::size_t>(own - kLeast)];
-                     if (whole.empty()) {
-                         whole.resize(count);
-                         for (std::size_t i = 0; i < count; ++i) whole[i] = clamped(own + in_row[i]);
-                     }
-                     std::copy(whole.begin(), whole.end(), to.begin());
+                     std::copy_n(rows.data() + known.place, n, to.data());
                  });
+    for (const std::uint16_t key : used) {
+        const Made& known = made[key];
+        for (std::size_t i = 0; counts != nullptr && i < n; ++i)
+            (*counts)[rows[known.place + i]] += known.times;
+        made[key] = {};
+    }
 }
 
 void TensorSide::multiply_steps(std::size_t first, std::span<float> values) const {
@@ -134,18 +156,26 @@ std::size_t Model::elements() const noexcept {
     return n;
 }
 
-bool Model::has_large() const noexcept {
-    for (const rans::Frequencies& table : tables) {
-        for (std::size_t symbol = 0; symbol < table.of.size(); ++symbol) {
-            if (table.of[symbol] != 0 && trellis_symbols::is_large(static_cast<unsigned>(symbol)))
-                return true;
+bool Model::has_symbols(bool (*kind)(unsigned), std::size_t first, std::size_t count) const noexcept {
+    const std::size_t end = std::min(tables.size(), count == 0 ? tables.size() : first + count);
+    for (std::size_t t = first; t < end; ++t) {
+        for (std::size_t symbol = 0; symbol < tables[t].of.size(); ++symbol) {
+            if (tables[t].of[symbol] != 0 && kind(static_cast<unsigned>(symbol))) return true;
         }
     }
     return false;
 }
 
-std::array<std::uint8_t, 256> Model::class_of_sum() const noexcept {
-    std::array<std::uint8_t, 256> map{};
+bool Model::has_large() const noexcept {
+    return has_symbols(trellis_symbols::is_large);
+}
+
+bool Model::has_huge() const noexcept {
+    return has_symbols(trellis_symbols::is_huge);
+}
+
+SumMap Model::class_of_sum() const noexcept {
+    SumMap map{};
     std::size_t c = 0;
     for (std::size_t sum = 0; sum < map.size(); ++sum) {
         while (c < bounds.size() && sum >= bounds[c]) ++c;
@@ -170,14 +200,12 @@ void Model::sums_of(std::size_t first, std::span<std::uint8_t> out) const {
                   });
 }
 
-void Model::classes_of(std::size_t first, std::span<std::uint8_t> out) const {
-    if (bounds.empty()) {
-        std::fill(out.begin(), out.end(), std::uint8_t{0});
-        return;
-    }
-    sums_of(first, out);
-    const auto map = class_of_sum();
-    for (std::uint8_t& sum : out) sum = map[sum];
+void Model::classes_of(std::size_t first, std::span<std::uint8_t> out, SumCounts* counts) const {
+    const SumMap map = class_of_sum();
+    for_each_part(tensors, first, out.size(),
+                  [&](const TensorSide& tensor, std::size_t from, std::size_t at, std::size_t count) {
+                      tensor.sums(from, out.subspan(at, count), &map, counts);
+                  });
 }
 
 void make_tables(Model& model) {

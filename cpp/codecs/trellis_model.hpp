@@ -29,6 +29,10 @@ inline constexpr int kMaxStepExponent = 240;  // in eighths of an octave
 inline constexpr float kLeastStep = 0x1p-80F;
 inline constexpr float kGreatestStep = 0x1p80F;
 
+// What each sum 0 .. 255 becomes.
+using SumMap = std::array<std::uint8_t, 256>;
+using SumCounts = std::array<std::uint32_t, 256>;
+
 enum class Kernels : std::uint8_t { plain, basis, cosines };
 
 // One tensor as a matrix of rows x (columns x positions).
@@ -58,8 +62,10 @@ struct TensorSide {
     void set_split(std::span<const std::size_t> shape, unsigned a, unsigned b) noexcept;
     void set_kernel(std::span<const std::size_t> shape) noexcept;
 
-    // The sums that make classes, of `out.size()` elements from `first` on.
-    void sums(std::size_t first, std::span<std::uint8_t> out) const;
+    // The sums that make classes, of `out.size()` elements from `first` on; or what a map makes of them.
+    // `counts` gets how often each occurs, in addition to what it has.
+    void sums(std::size_t first, std::span<std::uint8_t> out, const SumMap* map = nullptr,
+              SumCounts* counts = nullptr) const;
     // Multiplies by the elements' steps, or divides.
     void multiply_steps(std::size_t first, std::span<float> values) const;
     void divide_steps(std::size_t first, std::span<float> values) const;
@@ -77,6 +83,7 @@ struct Model {
     std::vector<TensorSide> tensors;
     std::optional<klt::Basis> basis;  // of columns or kernels
     bool basis_of_columns = false;
+    bool integers = false;             // decoders multiply with the basis in integers
     Bytes basis_bytes;                 // as written, for encoders
     std::vector<std::uint8_t> bounds;  // first sum of classes 1, 2, ...
     bool parametric = true;
@@ -86,17 +93,24 @@ struct Model {
 
     std::size_t classes() const noexcept { return bounds.size() + 1; }
     std::size_t elements() const noexcept;
-    // Elements that lanes hold whole.
-    std::size_t unit() const noexcept { return by_columns ? tensors[0].row_elements() : 1; }
+    // Elements that lanes hold whole, in order 1; 0: lanes are interleaved.
+    std::size_t unit() const noexcept { return by_columns ? tensors[0].row_elements() : 0; }
+    // Whether the tensor's coefficients stay integers until they are transformed.
+    bool has_integers(const TensorSide& tensor) const noexcept {
+        return integers && basis && (basis_of_columns || tensor.kernels == Kernels::basis);
+    }
     bool has_large() const noexcept;  // whether raw bits precede the stream
+    bool has_huge() const noexcept;   // whether points may not fit 16 bits
+    // Whether `count` tables (0: all) from the first on have such symbols.
+    bool has_symbols(bool (*kind)(unsigned), std::size_t first = 0, std::size_t count = 0) const noexcept;
     // Class of each sum 0 .. 255.
-    std::array<std::uint8_t, 256> class_of_sum() const noexcept;
+    SumMap class_of_sum() const noexcept;
     // Reconstruction point in 1/256 step.
     int point(std::size_t class_index, unsigned union_index, int level) const noexcept;
 
     // What makes classes, and classes, of elements of the record.
     void sums_of(std::size_t first, std::span<std::uint8_t> out) const;
-    void classes_of(std::size_t first, std::span<std::uint8_t> out) const;
+    void classes_of(std::size_t first, std::span<std::uint8_t> out, SumCounts* counts = nullptr) const;
 
     Bytes write() const;
 };
@@ -122,28 +136,37 @@ void for_each_part(Tensors& tensors, std::size_t first, std::size_t n, Visit vis
     }
 }
 
-// Order 1: lanes of whole rows, transposed. `to` gets the coding order of `from`, or the reverse.
-template <typename T>
-void to_coding_order(std::span<const T> from, std::size_t row_elements, std::size_t piece, std::span<T> to) {
-    for (std::size_t begin = 0; begin < from.size(); begin += piece) {
-        const std::size_t rows = std::min(piece, from.size() - begin) / row_elements;
-        T* out = to.data() + begin;
-        for (std::size_t c = 0; c < row_elements; ++c) {
-            for (std::size_t r = 0; r < rows; ++r) *out++ = from[begin + r * row_elements + c];
-        }
-    }
-}
+// Order 1: lanes are contiguous pieces of whole rows, each transposed.
+class Transposed {
+  public:
+    Transposed(const Model& model, std::size_t n)
+        : n_(n), row_elements_(model.unit()), piece_(trellis::piece_of(n, model.lanes, row_elements_)) {}
 
-template <typename T>
-void from_coding_order(std::span<const T> from, std::size_t row_elements, std::size_t piece,
-                       std::span<T> to) {
-    for (std::size_t begin = 0; begin < from.size(); begin += piece) {
-        const std::size_t rows = std::min(piece, from.size() - begin) / row_elements;
-        const T* in = from.data() + begin;
-        for (std::size_t c = 0; c < row_elements; ++c) {
-            for (std::size_t r = 0; r < rows; ++r) to[begin + r * row_elements + c] = *in++;
+    template <typename T>
+    void to_coding(std::span<const T> from, std::span<T> to) const {
+        T* out = to.data();
+        for_each([&](std::size_t i, std::size_t) { *out++ = from[i]; });
+    }
+    template <typename T>
+    void from_coding(std::span<const T> from, std::span<T> to) const {
+        const T* in = from.data();
+        for_each([&](std::size_t i, std::size_t) { to[i] = *in++; });
+    }
+
+    // visit(element, lane), in the order of coding, lane after lane.
+    template <typename Visit>
+    void for_each(Visit visit) const {
+        std::size_t lane = 0;
+        for (std::size_t begin = 0; begin < n_; begin += piece_, ++lane) {
+            const std::size_t rows = std::min(piece_, n_ - begin) / row_elements_;
+            for (std::size_t c = 0; c < row_elements_; ++c) {
+                for (std::size_t r = 0; r < rows; ++r) visit(begin + r * row_elements_ + c, lane);
+            }
         }
     }
-}
+
+  private:
+    std::size_t n_, row_elements_, piece_;
+};
 
 }  // namespace nncodec::trellis_codec

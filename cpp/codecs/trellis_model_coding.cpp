@@ -4,13 +4,12 @@
 #include <numeric>
 
 #include "codecs/trellis_model.hpp"
-#include "entropy/adaptive_bytes.hpp"
+#include "codecs/trellis_side.hpp"
 
 namespace nncodec::trellis_codec {
 namespace {
 
-enum Kind : std::uint8_t { kNone = 0, kColumns = 1, kKernels = 3 };
-constexpr std::size_t kMaxSideBytes = std::size_t{1} << 26;
+enum Kind : unsigned { kNone = 0, kColumns = 1, kKernels = 3, kIntegers = 4 };
 constexpr std::size_t kMaxKernel = 64;  // of the record's basis
 
 enum Head : unsigned {
@@ -22,30 +21,7 @@ enum Head : unsigned {
     kNeedsSplit = 31U,
 };
 
-class SideWriter {
-  public:
-    void u8(std::size_t value) { out_.push_back(static_cast<std::uint8_t>(value)); }
-    void number(int value) { u8(static_cast<std::size_t>(value < 0 ? -2 * value - 1 : 2 * value)); }
-    const Bytes& bytes() const noexcept { return out_; }
-
-  private:
-    Bytes out_;
-};
-
-int signed_of(std::uint8_t byte) noexcept {
-    return (byte & 1) == 0 ? byte / 2 : -(byte + 1) / 2;
-}
-
-int read_signed(ByteReader& in, const char* field) {
-    return signed_of(in.u8(field));
-}
-
-template <typename T>
-void read_axis(ByteReader& in, std::size_t count, const char* field, int unit, std::vector<T>& out) {
-    const ByteView bytes = in.bytes(count, field);
-    out.reserve(count);
-    for (const std::uint8_t byte : bytes) out.push_back(static_cast<T>(signed_of(byte) * (1 << unit)));
-}
+constexpr int kMostScale = 128;  // of a scale or step as it is coded
 
 void write_tensor(SideWriter& side, const TensorSide& t) {
     unsigned head = 0;
@@ -54,20 +30,20 @@ void write_tensor(SideWriter& side, const TensorSide& t) {
     head |= t.column_steps.empty() ? 0U : kColumnSteps;
     head |= t.step ? kTensorStep : 0U;
     head |= t.kernels == Kernels::basis ? kBasis : t.kernels == Kernels::cosines ? kCosines : 0U;
-    side.u8(head);
-    if (t.has_split()) side.u8(t.row_dimensions | t.column_dimensions << 4);
-    side.u8(t.offset);
-    if (t.step) side.number(*t.step);
+    side.number(Field::head, head);
+    if (t.has_split()) side.number(Field::split, t.row_dimensions | t.column_dimensions << 4);
+    side.number(Field::offset, t.offset);
+    if (t.step) side.signed_number(Field::step, *t.step);
     for (unsigned axis = 0; axis < 3; ++axis) {
         if (t.scales[axis].empty()) continue;
-        side.u8(t.units[axis]);
-        for (const std::int16_t scale : t.scales[axis]) side.number(scale / (1 << t.units[axis]));
+        side.number(Field::unit, t.units[axis]);
+        side.list<std::int16_t>(axis, t.scales[axis], 1 << t.units[axis]);
     }
-    for (const std::int8_t step : t.row_steps) side.number(step);
-    for (const std::int8_t step : t.column_steps) side.number(step);
+    if (!t.row_steps.empty()) side.list<std::int8_t>(kRowStepsAxis, t.row_steps, 1);
+    if (!t.column_steps.empty()) side.list<std::int8_t>(kColumnStepsAxis, t.column_steps, 1);
 }
 
-void check_steps(const ByteReader& in, const TensorSide& t) {
+void check_steps(const SideReader& in, const TensorSide& t) {
     const auto most = [](const std::vector<std::int8_t>& steps) {
         int size = 0;
         for (const int step : steps) size = std::max(size, std::abs(step));
@@ -77,28 +53,29 @@ void check_steps(const ByteReader& in, const TensorSide& t) {
         in.fail("steps", "are too far from 1");
 }
 
-TensorSide read_tensor(ByteReader& in, const Shape& shape) {
+TensorSide read_tensor(SideReader& in, const Shape& shape) {
     TensorSide t;
     t.elements = std::accumulate(shape.begin(), shape.end(), std::size_t{1}, std::multiplies<>());
-    const unsigned head = in.u8("head of a tensor");
+    const unsigned head = in.number(Field::head, 255, "head of a tensor");
     if ((head & kNeedsSplit) != 0) {
-        const unsigned split = in.u8("split");
+        const unsigned split = in.number(Field::split, 255, "split");
         if ((split & 15U) > split >> 4 || split >> 4 > shape.size()) in.fail("split", "is not of the shape");
         t.set_split(shape, split & 15U, split >> 4);
     } else {
         t.set_split(shape, 0, static_cast<unsigned>(shape.size()));
     }
-    t.offset = in.u8("offset");
-    if ((head & kTensorStep) != 0) t.step = static_cast<std::int8_t>(read_signed(in, "tensor step"));
+    t.offset = static_cast<std::uint8_t>(in.number(Field::offset, 255, "offset"));
+    if ((head & kTensorStep) != 0)
+        t.step = static_cast<std::int8_t>(in.signed_number(Field::step, 127, "tensor step"));
     const std::size_t sizes[3] = {t.rows, t.columns, t.positions};
     for (unsigned axis = 0; axis < 3; ++axis) {
         if ((head >> axis & 1U) == 0) continue;
-        t.units[axis] = in.u8("unit");
-        if (t.units[axis] > 3) in.fail("unit", "is above 3");
-        read_axis(in, sizes[axis], "scales", t.units[axis], t.scales[axis]);
+        t.units[axis] = static_cast<std::uint8_t>(in.number(Field::unit, 3, "unit"));
+        in.list(axis, sizes[axis], kMostScale, 1 << t.units[axis], "scales", t.scales[axis]);
     }
-    if ((head & kRowSteps) != 0) read_axis(in, t.rows, "row steps", 0, t.row_steps);
-    if ((head & kColumnSteps) != 0) read_axis(in, t.row_elements(), "column steps", 0, t.column_steps);
+    if ((head & kRowSteps) != 0) in.list(kRowStepsAxis, t.rows, 127, 1, "row steps", t.row_steps);
+    if ((head & kColumnSteps) != 0)
+        in.list(kColumnStepsAxis, t.row_elements(), 127, 1, "column steps", t.column_steps);
     check_steps(in, t);
     t.set_kernel(shape);
     if ((head & kBasis) != 0 && (head & kCosines) != 0) in.fail("head of a tensor", "names two transforms");
@@ -110,16 +87,16 @@ TensorSide read_tensor(ByteReader& in, const Shape& shape) {
     return t;
 }
 
-void read_parameters(ByteReader& in, Model& model) {
+void read_parameters(SideReader& in, Model& model) {
     int scale = 64;
     int shape = 14;
     int radius = 0;
     for (std::size_t c = 0; c < model.classes(); ++c) {
-        scale = (scale + read_signed(in, "scale of a class")) & 255;
-        shape += read_signed(in, "shape of a class");
-        radius += read_signed(in, "radius of a class");
-        if (shape < 0 || shape > static_cast<int>(trellis::kMaxShape) || radius < 1 ||
-            radius > static_cast<int>(trellis::kMaxSymbolRadius))
+        scale += in.signed_number(Field::scale, 255, "scale of a class");
+        shape += in.signed_number(Field::shape, 255, "shape of a class");
+        radius += in.signed_number(Field::radius, 255, "radius of a class");
+        if (scale < 0 || scale > 255 || shape < 0 || shape > static_cast<int>(trellis::kMaxShape) ||
+            radius < 1 || radius > static_cast<int>(trellis::kMaxSymbolRadius))
             in.fail("parameters", "are out of range");
         model.parameters.push_back({static_cast<std::uint8_t>(scale), static_cast<std::uint8_t>(shape),
                                     static_cast<std::uint8_t>(radius)});
@@ -131,29 +108,25 @@ void read_parameters(ByteReader& in, Model& model) {
 }
 
 // True if tables follow in the model.
-bool read_side(ByteReader& in, Model& model, std::span<const Shape> shapes) {
+bool read_side(SideReader& in, Model& model, std::span<const Shape> shapes) {
     for (const Shape& shape : shapes) model.tensors.push_back(read_tensor(in, shape));
-    const std::size_t classes = in.u8("classes");
-    if (classes < 1 || classes > kMaxClasses) in.fail("classes", "is not 1 to 64");
+    const std::size_t classes = in.number(Field::count, kMaxClasses - 1, "number of classes") + 1U;
     unsigned bound = 0;
     for (std::size_t c = 1; c < classes; ++c) {
-        const unsigned width = in.u8("bound of a class");
-        bound += width;
-        if ((width == 0 && c > 1) || bound > 255)
-            in.fail("bound of a class", "does not rise or is above 255");
+        bound += in.number(Field::bound, 255, "bound of a class") + (c > 1 ? 1U : 0U);
+        if (bound > 255) in.fail("bound of a class", "is above 255");
         model.bounds.push_back(static_cast<std::uint8_t>(bound));
     }
-    const unsigned kind = in.u8("kind of tables");
-    if (kind > 1) in.fail("kind of tables", "is unknown");
-    model.parametric = kind == 1;
+    model.parametric = in.number(Field::count, 1, "kind of tables") == 1;
     if (model.parametric) read_parameters(in, model);
     model.centroids.resize(classes);
     for (auto& of : model.centroids) {
-        const std::size_t count = in.u8("number of centroids");
-        if (count > kMaxCentroids) in.fail("number of centroids", "is above 16");
-        read_axis(in, count, "centroids", 0, of);
+        const std::uint32_t count = in.number(Field::count, kMaxCentroids, "number of centroids");
+        for (std::uint32_t i = 0; i < count; ++i) {
+            of.push_back(static_cast<std::int8_t>(in.signed_number(Field::centroid, 127, "centroid")));
+        }
     }
-    in.expect_end("side information");
+    in.finish();
     return !model.parametric;
 }
 
@@ -164,7 +137,10 @@ void check_layout(const ByteReader& in, const Model& model, std::size_t chunk_el
         if (!alone || !model.tensors[0].has_split()) in.fail("order", "needs one tensor with a split");
         if (row == 0 || chunk_elements % row != 0) in.fail("order", "needs whole rows in a chunk");
     }
+    if (model.integers && model.has_huge()) in.fail("transform", "in integers has levels above 255");
     for (const TensorSide& t : model.tensors) {
+        if (model.has_integers(t) && !t.column_steps.empty())
+            in.fail("transform", "in integers has steps of columns");
         if (t.kernels == Kernels::plain) continue;
         if (t.kernels == Kernels::basis &&
             (!model.basis || model.basis_of_columns || model.basis->columns() != t.kernel()))
@@ -177,9 +153,11 @@ void check_layout(const ByteReader& in, const Model& model, std::size_t chunk_el
 }
 
 void read_transform(ByteReader& in, Model& model, std::span<const Shape> shapes, std::size_t chunk_elements) {
-    const unsigned kind = in.u8("transform");
-    if (kind == kNone) return;
+    const unsigned byte = in.u8("transform");
+    if (byte == kNone) return;
+    const unsigned kind = byte & ~kIntegers;
     if (kind != kColumns && kind != kKernels) in.fail("transform", "is of an unknown kind");
+    model.integers = (byte & kIntegers) != 0;
     const bool columns = kind == kColumns;
     const auto n = static_cast<std::size_t>(
         in.varint("columns of the transform", columns ? klt::kMaxColumns : kMaxKernel));
@@ -205,36 +183,32 @@ Bytes Model::write() const {
     out.u8(static_cast<std::uint8_t>((log2_states - 3) | static_cast<unsigned>(alphabet) << 3 |
                                      (by_columns ? 1U : 0U) << 4));
     out.u8(static_cast<std::uint8_t>(std::bit_width(lanes) - 1));
-    out.u8(!basis ? kNone : basis_of_columns ? kColumns : kKernels);
+    const unsigned kind = !basis ? kNone : basis_of_columns ? kColumns : kKernels;
+    out.u8(static_cast<std::uint8_t>(kind | (basis && integers ? kIntegers : 0U)));
     if (basis) {
         out.varint(basis->columns());
         out.bytes(basis_bytes);
     }
     SideWriter side;
     for (const TensorSide& tensor : tensors) write_tensor(side, tensor);
-    side.u8(classes());
-    unsigned before = 0;
-    for (const unsigned bound : bounds) {
-        side.u8(bound - before);
-        before = bound;
-    }
-    side.u8(parametric ? 1 : 0);
+    side.number(Field::count, classes() - 1);
+    for (std::size_t c = 0; c < bounds.size(); ++c)
+        side.number(Field::bound,
+                    c == 0 ? bounds[0] : static_cast<std::size_t>(bounds[c] - bounds[c - 1] - 1));
+    side.number(Field::count, parametric ? 1 : 0);
     trellis::Parameters last{64, 14, 0};
     for (std::size_t c = 0; parametric && c < classes(); ++c) {
         const trellis::Parameters& p = parameters[c];
-        side.number(static_cast<std::int8_t>(p.scale - last.scale));  // modulo 256
-        side.number(int{p.shape} - last.shape);
-        side.number(int{p.radius} - last.radius);
+        side.signed_number(Field::scale, int{p.scale} - last.scale);
+        side.signed_number(Field::shape, int{p.shape} - last.shape);
+        side.signed_number(Field::radius, int{p.radius} - last.radius);
         last = p;
     }
     for (const auto& of : centroids) {
-        side.u8(of.size());
-        for (const std::int8_t c : of) side.number(c);
+        side.number(Field::count, of.size());
+        for (const std::int8_t c : of) side.signed_number(Field::centroid, c);
     }
-    Bytes stream;
-    adaptive::encode_bytes(side.bytes(), stream);
-    out.varint(side.bytes().size());
-    out.block(stream);
+    out.block(side.finish());
     if (!parametric) rans::write_tables(out, tables);
     return out.take();
 }
@@ -253,12 +227,8 @@ Model read_model(ByteView bytes, std::span<const Shape> shapes, std::size_t chun
     if (lanes_log2 > 6) in.fail("lanes", "are above 2^6");
     model.lanes = 1U << lanes_log2;
     read_transform(in, model, shapes, chunk_elements);
-    const auto side_bytes = static_cast<std::size_t>(in.varint("side information", kMaxSideBytes));
-    const ByteView stream = in.block("side information");
-    Bytes side(side_bytes);
-    adaptive::decode_bytes(stream, side);
-    ByteReader side_in(side);
-    if (read_side(side_in, model, shapes)) {
+    SideReader side(in.block("side information"));
+    if (read_side(side, model, shapes)) {
         model.tables = rans::read_tables(in, 2 * model.classes());
         if (model.tables.size() != 2 * model.classes()) in.fail("tables", "are not two per class");
         for (const rans::Frequencies& table : model.tables) {

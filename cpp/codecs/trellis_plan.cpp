@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <array>
 #include <bit>
 #include <cmath>
 #include <numeric>
@@ -9,6 +10,7 @@
 #include "codecs/trellis_scales.hpp"
 #include "codecs/trellis_study.hpp"
 #include "codecs/trellis_symbols.hpp"
+#include "quantize/class_order.hpp"
 
 namespace nncodec {
 namespace {
@@ -20,7 +22,14 @@ using trellis_codec::Study;
 
 constexpr std::size_t kWave = 8;  // chunks whose statistics are held at a time
 
-// Symbols of levels, and their raw bits in the order of elements.
+template <typename T>
+std::vector<T> in_order(const std::vector<T>& from, std::span<const std::uint32_t> order) {
+    std::vector<T> to(from.size());
+    for (std::size_t i = 0; i < to.size(); ++i) to[i] = from[order[i]];
+    return to;
+}
+
+// Symbols of levels, and their raw bits, in the order of coding.
 Bytes to_symbols(std::span<const std::int16_t> levels, std::span<std::uint8_t> symbols) {
     Bytes raw;
     BitWriter bits(raw);
@@ -39,20 +48,37 @@ TrellisStudy::TrellisStudy(const TrellisInput& input, const TrellisOptions& opti
                            std::size_t threads)
     : study_(std::make_shared<const Study>(input, options, step, threads)) {}
 
+// Where to begin: at the tables of the nearest step that was searched for them. So trials of steps close to
+// each other begin alike, and their outcomes differ as their steps do.
+TrellisStudy::Start TrellisStudy::start_of(double step) const {
+    constexpr double kNear = 1.1;
+    constexpr double kFar = 2.5;
+    Start start{nullptr, trellis_codec::kRounds, true};
+    double least = kFar;
+    for (const auto& [at, search] : anchors_) {
+        const double ratio = at < step ? step / at : at / step;
+        if (!(ratio < least)) continue;
+        least = ratio;
+        start = {search.get(), ratio < kNear ? trellis_codec::kWarmRounds : trellis_codec::kRounds - 1,
+                 !(ratio < kNear)};
+    }
+    return start;
+}
+
 TrellisTrial TrellisStudy::trial(double step, std::size_t threads) {
-    const Search* const from = last_.get();
-    const int rounds = from != nullptr ? trellis_codec::kWarmRounds : trellis_codec::kRounds;
-    Study::Outcome found = study_->prepare(step, from, rounds, threads);
-    last_ = std::make_shared<const Search>(std::move(found.after));
+    const Start start = start_of(step);
+    Study::Outcome found = study_->prepare(step, start.from, start.rounds, threads);
+    const TrellisTrial made = study_->trial_of(found);
+    if (start.is_anchor) anchors_.emplace_back(step, std::make_shared<const Search>(std::move(found.after)));
     tried_.insert_or_assign(step, std::make_shared<const Search>(std::move(found.used)));
-    return study_->trial_of(*last_, found.statistics);
+    return made;
 }
 
 std::shared_ptr<const Search> TrellisStudy::search_at(double step, std::size_t threads) const {
     const auto known = tried_.find(step);
     if (known != tried_.end()) return known->second;
-    const int rounds = last_ ? trellis_codec::kWarmRounds : trellis_codec::kRounds;
-    return std::make_shared<const Search>(study_->prepare(step, last_.get(), rounds, threads).used);
+    const Start start = start_of(step);
+    return std::make_shared<const Search>(study_->prepare(step, start.from, start.rounds, threads).used);
 }
 
 TrellisPlan::TrellisPlan(const TrellisStudy& from, double step, std::size_t threads)
@@ -60,7 +86,8 @@ TrellisPlan::TrellisPlan(const TrellisStudy& from, double step, std::size_t thre
     const Study& study = from.inside();
     const std::size_t n = study.elements();
     Search search = *from.search_at(step, threads);
-    search.model.lanes = study.lanes_for(search.stream_bits);
+    if (!study.is_whole()) search.model.lanes = study.lanes_for(search.stream_bits);
+    const auto class_of = search.model.class_of_sum();
     symbols_.resize(n);
     raw_.resize(chunks());
     Statistics all;
@@ -71,16 +98,25 @@ TrellisPlan::TrellisPlan(const TrellisStudy& from, double step, std::size_t thre
             const std::size_t chunk = first + i;
             const std::size_t at = chunk * chunk_elements_;
             const std::size_t count = std::min(chunk_elements_, n - at);
+            std::vector<std::uint8_t> sums(count);
+            search.model.sums_of(at, sums);
             std::vector<float> values(count);
             std::vector<float> weights(study.has_weights() ? count : 0);
-            std::vector<std::uint8_t> sums(count);
-            std::vector<std::int16_t> levels(count);
             study.load(at, values);
             if (!weights.empty()) study.load_weights(at, weights);
-            search.model.sums_of(at, sums);
-            trellis_codec::search_paths(search, values, sums, levels);
-            trellis_codec::collect({values, levels, sums, weights, search.model.lanes, 1}, search.model,
-                                   wave[i]);
+            if (search.model.classes() > 1) {
+                std::vector<std::uint8_t> classes(count);
+                std::transform(sums.begin(), sums.end(), classes.begin(),
+                               [&](std::uint8_t sum) { return class_of[sum]; });
+                const std::vector<std::uint32_t> order = class_order::order_of(classes);
+                values = in_order(values, order);
+                weights = in_order(weights, order);
+                sums = in_order(sums, order);
+            }
+            std::vector<std::int16_t> levels(count);
+            std::vector<std::uint8_t> unions(count);
+            trellis_codec::search_paths(search, values, sums, levels, unions);
+            trellis_codec::collect({values, levels, unions, sums, weights}, search.model, wave[i]);
             raw_[chunk] = to_symbols(levels, std::span(symbols_).subspan(at, count));
         });
         for (const Statistics& one : wave) all.add(one);
@@ -89,6 +125,7 @@ TrellisPlan::TrellisPlan(const TrellisStudy& from, double step, std::size_t thre
     const double stream = trellis_codec::choose_tables(all, model_, study.options().centroids, true);
     const auto width = static_cast<double>(model_.step);
     squared_error_ = trellis_codec::squared_error(all, model_) * width * width;
+    model_.integers = !model_.has_huge() && study.fits_integers(width);
     finish(stream);
     if (study.dtype() != DType::float32) squared_error_ = exact_error(study, threads);
 }
@@ -124,27 +161,26 @@ TrellisPlan::TrellisPlan(const Given& given, std::size_t threads) : chunk_elemen
 
     // What the levels mean, in steps: scales and statistics need no more.
     std::vector<float> values(n);
-    std::vector<std::int16_t> ordered(n);
-    std::vector<float> points(n);
+    std::vector<std::uint8_t> unions(n);
     for (std::size_t at = 0; at < n; at += chunk_elements_) {
         const std::size_t count = std::min(chunk_elements_, n - at);
-        const std::size_t piece = trellis::piece_of(count, model_.lanes, unit);
         const auto levels = given.levels.subspan(at, count);
-        const auto to = std::span(ordered).subspan(at, count);
-        trellis_codec::to_coding_order<std::int16_t>(levels, unit, piece, to);
-        for (std::size_t begin = 0; begin < count; begin += piece) {
-            unsigned state = 0;
-            for (std::size_t i = begin; i < std::min(begin + piece, count); ++i) {
-                const int level = to[i];
-                if (std::abs(level) > trellis_symbols::kMaxLevel)
-                    throw ArgumentError("level " + std::to_string(level) + " is too large");
-                points[at + i] = static_cast<float>(
-                    trellis::point_of(model_.alphabet, trellis::Code::union_of(state), level));
-                state = model_.code.next(state, static_cast<unsigned>(level) & 1U);
-            }
+        for (const int level : levels) {
+            if (std::abs(level) > trellis_symbols::kMaxLevel)
+                throw ArgumentError("level " + std::to_string(level) + " is too large");
         }
-        trellis_codec::from_coding_order<float>(std::span<const float>(points).subspan(at, count), unit,
-                                                piece, std::span(values).subspan(at, count));
+        std::array<unsigned, rans::kMaxLanes> states{};
+        const auto visit = [&](std::size_t i, std::size_t lane) {
+            const unsigned u = trellis::Code::union_of(states[lane]);
+            unions[at + i] = static_cast<std::uint8_t>(u);
+            values[at + i] = static_cast<float>(trellis::point_of(model_.alphabet, u, levels[i]));
+            states[lane] = model_.code.next(states[lane], static_cast<unsigned>(levels[i]) & 1U);
+        };
+        if (given.by_columns) {
+            trellis_codec::Transposed(model_, count).for_each(visit);
+        } else {
+            for (std::size_t i = 0; i < count; ++i) visit(i, i % model_.lanes);
+        }
     }
     const bool matrix = given.row_dimensions > 0 && tensor.rows > 1;
     const std::int64_t base = trellis_codec::fit_scales(
@@ -158,21 +194,23 @@ TrellisPlan::TrellisPlan(const Given& given, std::size_t threads) : chunk_elemen
     for (std::size_t chunk = 0; chunk < chunks(); ++chunk) {
         const std::size_t at = chunk * chunk_elements_;
         const std::size_t count = std::min(chunk_elements_, n - at);
-        const std::size_t piece = trellis::piece_of(count, model_.lanes, unit);
         std::vector<std::uint8_t> sums(count);
-        std::vector<std::uint8_t> in_order(count);
         tensor.sums(at, sums);
-        trellis_codec::to_coding_order<std::uint8_t>(sums, unit, piece, in_order);
-        trellis_codec::collect({std::span(points).subspan(at, count),
-                                std::span(ordered).subspan(at, count),
-                                in_order,
-                                {},
-                                model_.lanes,
-                                unit},
+        trellis_codec::collect({std::span(values).subspan(at, count),
+                                given.levels.subspan(at, count),
+                                std::span(unions).subspan(at, count),
+                                sums,
+                                {}},
                                model_, all);
-        raw_[chunk] = to_symbols(given.levels.subspan(at, count), std::span(symbols_).subspan(at, count));
+        std::vector<std::int16_t> ordered(given.levels.begin() + static_cast<std::ptrdiff_t>(at),
+                                          given.levels.begin() + static_cast<std::ptrdiff_t>(at + count));
+        if (given.by_columns)
+            trellis_codec::Transposed(model_, count)
+                .to_coding(given.levels.subspan(at, count), std::span(ordered));
+        raw_[chunk] = to_symbols(ordered, std::span(symbols_).subspan(at, count));
     }
-    const double stream = trellis_codec::choose_tables(all, model_, false, true);
+    // In order 0 classes would change the order, and with it what the levels mean: there is but one.
+    const double stream = trellis_codec::choose_tables(all, model_, false, !given.by_columns);
     model_.step = step;
     finish(stream);
 }
@@ -190,27 +228,24 @@ Bytes TrellisPlan::encode_chunk(std::size_t chunk) const {
     if (chunk >= chunks()) throw ArgumentError("chunk " + std::to_string(chunk) + " does not exist");
     const std::size_t at = chunk * chunk_elements_;
     const std::size_t count = std::min(chunk_elements_, elements() - at);
-    const std::size_t unit = model_.unit();
     ByteWriter out;
     if (has_large_) out.block(raw_[chunk]);
     Bytes payload = out.take();
-    std::span<const std::uint8_t> symbols = std::span(symbols_).subspan(at, count);
-    std::vector<std::uint8_t> classes;
+    const auto symbols = std::span(symbols_).subspan(at, count);
+    std::vector<std::uint8_t> contexts;
     if (model_.classes() > 1) {
-        classes.resize(count);
-        model_.classes_of(at, classes);
+        std::vector<std::uint8_t> classes(count);
+        trellis_codec::SumCounts counts{};
+        model_.classes_of(at, classes, &counts);
+        contexts.resize(count);
+        if (model_.by_columns) {
+            trellis_codec::Transposed(model_, count)
+                .to_coding(std::span<const std::uint8_t>(classes), std::span(contexts));
+        } else {
+            class_order::sorted(class_order::places_of(counts), contexts);
+        }
     }
-    std::vector<std::uint8_t> ordered;
-    if (model_.by_columns) {
-        const std::size_t piece = trellis::piece_of(count, model_.lanes, unit);
-        ordered.resize(count);
-        trellis_codec::to_coding_order<std::uint8_t>(symbols, unit, piece, ordered);
-        symbols = ordered;
-        std::vector<std::uint8_t> contexts(classes.size());
-        if (!classes.empty()) trellis_codec::to_coding_order<std::uint8_t>(classes, unit, piece, contexts);
-        classes = std::move(contexts);
-    }
-    encoder_->encode(symbols, classes, model_.lanes, payload, unit);
+    encoder_->encode(symbols, contexts, model_.lanes, payload, model_.unit());
     return payload;
 }
 

@@ -6,6 +6,7 @@
 #include "base/parallel.hpp"
 #include "codecs/trellis_scales.hpp"
 #include "codecs/trellis_study.hpp"
+#include "quantize/class_order.hpp"
 
 namespace nncodec::trellis_codec {
 namespace {
@@ -14,7 +15,6 @@ constexpr double kHighRateSlope = 0.4620981203732968;  // 2 ln 2 / 3: -d(error)/
 constexpr double kHighRateFactor = 0.8;                // lambda over that, above a bit and a half a weight
 constexpr double kLowRateFactor = 1.4;                 // below half a bit
 constexpr double kBothZeroFactor = 1.0;                // the same of the alphabet with two zeros
-constexpr double kSameStep = 1.25;                     // a step's tables serve another so near, at low rates
 constexpr double kBothZeroBelow = 1.3;                 // bits a weight, for the alphabet with two zeros
 constexpr std::size_t kSampleLanes = 32;
 
@@ -51,7 +51,7 @@ void take_costs(const Search& from, std::size_t tables, int radius, std::vector<
 }  // namespace
 
 void search_paths(const Search& search, std::span<const float> values, std::span<const std::uint8_t> sums,
-                  std::span<std::int16_t> levels) {
+                  std::span<std::int16_t> levels, std::span<std::uint8_t> unions) {
     std::vector<std::uint8_t> contexts;
     if (search.model.classes() > 1) {
         const auto class_of = search.model.class_of_sum();
@@ -60,7 +60,7 @@ void search_paths(const Search& search, std::span<const float> values, std::span
     }
     const trellis::Quantiser quantiser({search.model.code.states, search.model.alphabet, search.lambda},
                                        {search.model.classes(), search.radius}, search.costs);
-    quantiser.quantise(values, search.model.step, contexts, search.model.lanes, levels);
+    quantiser.quantise(values, search.model.step, contexts, search.model.lanes, levels, unions);
 }
 
 std::vector<std::uint64_t> Study::count_sums(double step, Model& model,
@@ -74,12 +74,13 @@ std::vector<std::uint64_t> Study::count_sums(double step, Model& model,
 }
 
 Search Study::start(double step, double factor, trellis::Alphabet alphabet, const Search* from,
-                    std::vector<std::uint8_t>& sums) const {
+                    std::vector<std::uint8_t>& sums, Sample& sample) const {
     Search search;
     Model& model = search.model;
     model = skeleton_;
     const std::vector<std::uint64_t> of_sum =
         count_sums(step * std::sqrt(kHighRateFactor / factor), model, sums);
+    sample = ordered(sums, nullptr);
     search.lambda_steps = factor * kHighRateSlope;
     search.lambda = static_cast<std::uint32_t>(65536 * search.lambda_steps);
     search.radius = std::clamp(static_cast<int>(largest_ / static_cast<double>(model.step) / 2) + 4, 4,
@@ -105,15 +106,11 @@ Search Study::start(double step, double factor, trellis::Alphabet alphabet, cons
     return search;
 }
 
-// Whether the tables and the alphabet of one step are of use at another, where a weight takes about so many
-// bits.
-bool Study::serves(const Search& from, double step, double bits) const {
-    const trellis::Alphabet alphabet = from.model.alphabet;
+// Whether the tables of one step are of use at another, where a weight takes about so many bits. At low rates
+// they are not: paths that keep to zeros make tables that make such paths.
+bool Study::serves(const Search& from, double bits) const {
     const bool fixed = options_.alphabet != TrellisAlphabet::automatic;
-    if (bits > kBothZeroBelow) return fixed || alphabet == trellis::Alphabet::plain;
-    const double wanted = step * std::sqrt(kHighRateFactor / factor_at(bits, alphabet));
-    const double ratio = wanted / static_cast<double>(from.model.step);
-    return ratio < kSameStep && ratio * kSameStep > 1;
+    return bits > kBothZeroBelow && (fixed || from.model.alphabet == trellis::Alphabet::plain);
 }
 
 Study::Outcome Study::prepare(double step, const Search* from, int rounds, std::size_t threads) const {
@@ -124,11 +121,13 @@ Study::Outcome Study::prepare(double step, const Search* from, int rounds, std::
     for (std::size_t sum = 0; sum < of_sum.size(); ++sum)
         bits += static_cast<double>(of_sum[sum]) * estimated_bits(static_cast<std::uint8_t>(sum));
     bits /= static_cast<double>(std::max<std::size_t>(sums.size(), 1));
-    if (from != nullptr && !serves(*from, step, bits)) {
+    if (from != nullptr && !serves(*from, bits)) {
         from = nullptr;
         rounds = kRounds;
     }
 
+    const double share =
+        static_cast<double>(sums.size()) / static_cast<double>(std::max<std::size_t>(elements(), 1));
     std::optional<Outcome> best;
     double least = 0;
     for (const auto alphabet : {trellis::Alphabet::plain, trellis::Alphabet::both_zero}) {
@@ -136,25 +135,34 @@ Study::Outcome Study::prepare(double step, const Search* from, int rounds, std::
         if (options_.alphabet == TrellisAlphabet::both_zero && alphabet == trellis::Alphabet::plain) continue;
         if (options_.alphabet == TrellisAlphabet::automatic && best && bits > kBothZeroBelow) continue;
         if (from != nullptr && alphabet != from->model.alphabet) continue;
-        const Search begin = start(step, factor_at(bits, alphabet), alphabet, from, sums);
-        Outcome one{begin, begin, {}};
+        Sample sample;
+        std::vector<std::uint8_t> of_alphabet;  // sums at its step
+        const Search begin = start(step, factor_at(bits, alphabet), alphabet, from, of_alphabet, sample);
+        Outcome one{begin, begin, {}, {}, 0};
         for (int round = 0; round < rounds; ++round) {
             one.used = one.after;
-            one.statistics = search_sample(one.used, sums, threads);
+            if (round + 1 == rounds) {  // what a plan at this step will do
+                const SumMap class_of = one.used.model.class_of_sum();
+                sample = ordered(of_alphabet, &class_of);
+                if (is_whole())
+                    one.used.model.lanes =
+                        lanes_for(round > 0 ? one.used.stream_bits : bits * static_cast<double>(elements()));
+            }
+            one.statistics = search_sample(one.used, sample, threads);
             Prices prices =
                 choose_prices(one.statistics, one.after.model, options_.centroids, one.after.radius);
             one.after.stream_bits = prices.stream_bits;
             one.after.table_bits = prices.table_bits;
             one.after.costs = std::move(prices.costs);
         }
-        one.used.stream_bits = one.after.stream_bits;
+        // What a plan will make of these paths: tables for the classes that gave them their order.
+        one.made = one.used.model;
+        one.made_bits = choose_tables(one.statistics, one.made, options_.centroids, true);
+        one.used.stream_bits = one.made_bits;
         const double width = static_cast<double>(one.after.model.step);
-        const double share =
-            static_cast<double>(sums.size()) / static_cast<double>(std::max<std::size_t>(elements(), 1));
-        const double all_bits = one.after.stream_bits + share * one.after.table_bits;
+        const double all_bits = one.made_bits + share * one.after.table_bits;
         const double cost =
-            (squared_error(one.statistics, one.after.model) + one.after.lambda_steps * all_bits) * width *
-            width;
+            (squared_error(one.statistics, one.made) + one.after.lambda_steps * all_bits) * width * width;
         if (best && !(cost < least)) continue;
         least = cost;
         best = std::move(one);
@@ -162,25 +170,43 @@ Study::Outcome Study::prepare(double step, const Search* from, int rounds, std::
     return std::move(*best);
 }
 
-Statistics Study::search_sample(const Search& search, std::span<const std::uint8_t> sums,
-                                std::size_t threads) const {
-    constexpr std::size_t kRun = std::size_t{1} << 18;
-    const std::size_t n = sample_.size();
-    const std::size_t runs = (n + kRun - 1) / kRun;
+// By class; without classes by sum, which is about the same whatever they become.
+Study::Sample Study::ordered(std::span<const std::uint8_t> sums, const SumMap* class_of) const {
+    std::vector<std::uint8_t> keys(sums.begin(), sums.end());
+    for (std::uint8_t& key : keys) key = class_of == nullptr ? key : (*class_of)[key];
+    const std::vector<std::uint32_t> order = class_order::order_of(keys);
+    Sample sample;
+    sample.values.resize(order.size());
+    sample.sums.resize(order.size());
+    for (std::size_t i = 0; i < order.size(); ++i) {
+        sample.values[i] = sample_[order[i]];
+        sample.sums[i] = sums[order[i]];
+    }
+    if (sample_weights_.empty()) return sample;
+    sample.weights.resize(order.size());
+    for (std::size_t i = 0; i < order.size(); ++i) sample.weights[i] = sample_weights_[order[i]];
+    return sample;
+}
+
+Statistics Study::search_sample(const Search& search, const Sample& sample, std::size_t threads) const {
+    const std::size_t n = sample.values.size();
+    const std::size_t longest = is_whole() ? std::max<std::size_t>(n, 1) : std::size_t{1} << 18;
+    const std::size_t runs = (n + longest - 1) / longest;
     thread_local std::vector<Statistics> kept;  // pages that need not be asked for again
     std::vector<Statistics>& of = kept;
     if (of.size() < runs) of.resize(runs);
     for (std::size_t run = 0; run < runs; ++run) of[run].clear();
     parallel_for(runs, threads, [&](std::size_t run) {
-        const std::size_t at = run * kRun;
-        const std::size_t count = std::min(kRun, n - at);
-        const auto values = std::span(sample_).subspan(at, count);
+        const std::size_t at = run * longest;
+        const std::size_t count = std::min(longest, n - at);
+        const auto values = std::span(sample.values).subspan(at, count);
+        const auto sums = std::span(sample.sums).subspan(at, count);
         std::vector<std::int16_t> levels(count);
-        search_paths(search, values, sums.subspan(at, count), levels);
-        const auto weights = sample_weights_.empty() ? std::span<const float>{}
-                                                     : std::span(sample_weights_).subspan(at, count);
-        collect({values, levels, sums.subspan(at, count), weights, search.model.lanes, 1}, search.model,
-                of[run]);
+        std::vector<std::uint8_t> unions(count);
+        search_paths(search, values, sums, levels, unions);
+        const auto weights =
+            sample.weights.empty() ? std::span<const float>{} : std::span(sample.weights).subspan(at, count);
+        collect({values, levels, unions, sums, weights}, search.model, of[run]);
     });
     Statistics all;
     for (std::size_t run = 0; run < runs; ++run) all.add(of[run]);

@@ -147,16 +147,24 @@ float Study::checked_step(double step) const {
     return static_cast<float>(step);
 }
 
-TrellisTrial Study::trial_of(const Search& search, const Statistics& statistics) const {
+TrellisTrial Study::trial_of(const Outcome& outcome) const {
     if (elements() == 0) return {};
     const double scale = static_cast<double>(elements()) / static_cast<double>(sample_.size());
-    const double width = static_cast<double>(search.model.step);
-    const double stream = search.stream_bits * scale;
+    const auto width = static_cast<double>(outcome.made.step);
+    const double stream = outcome.made_bits * scale;
     const std::size_t chunks = (elements() + chunk_elements_ - 1) / chunk_elements_;
-    const unsigned lanes = lanes_for(stream);
-    return {stream + search.table_bits + 8.0 * static_cast<double>(search.model.write().size()) +
+    const unsigned lanes = is_whole() ? outcome.made.lanes : lanes_for(stream);
+    return {stream + 8.0 * static_cast<double>(outcome.made.write().size()) +
                 static_cast<double>(chunks) * 24.0 * lanes,
-            squared_error(statistics, search.model) * width * width * scale + rounding_error()};
+            squared_error(outcome.statistics, outcome.made) * width * width * scale + rounding_error()};
+}
+
+// A sum of coefficients times entries is at most the product of their norms: 2^14 for entries; coefficients,
+// in 1/64 step, lie within three steps of what they stand for.
+bool Study::fits_integers(double step) const noexcept {
+    if (!skeleton_.basis) return false;
+    const double off = 3 * std::sqrt(static_cast<double>(skeleton_.basis->columns()));
+    return (longest_ / step + off) * 64 * 1.01 < 0x1p31 / 0x1p14;
 }
 
 unsigned Study::lanes_for(double stream_bits) const noexcept {
@@ -165,7 +173,7 @@ unsigned Study::lanes_for(double stream_bits) const noexcept {
     const unsigned wanted = std::min(
         rans::lanes_for(static_cast<std::size_t>(stream_bits / 8 / static_cast<double>(chunks))), 32U);
     // Sixteen lanes make a vector; where they cost less than a thousandth, decoding is to be fast.
-    const unsigned fast = per_chunk >= (std::size_t{1} << 18)   ? 32U
+    const unsigned fast = per_chunk >= (std::size_t{1} << 17)   ? 32U
                           : per_chunk >= (std::size_t{1} << 16) ? 16U
                                                                 : 1U;
     // The search holds states x elements per lane.

@@ -44,10 +44,16 @@ class Study {
         Search used;   // by the last search
         Search after;  // with the tables that its statistics gave
         Statistics statistics;
+        Model made;            // what a plan would make of the paths
+        double made_bits = 0;  // of its streams, for the sample
     };
     Outcome prepare(double step, const Search* from, int rounds, std::size_t threads) const;
-    TrellisTrial trial_of(const Search& search, const Statistics& statistics) const;
+    TrellisTrial trial_of(const Outcome& outcome) const;
 
+    // Whether a decoder's integer transform is exact at this step.
+    bool fits_integers(double step) const noexcept;
+    // Whether the sample is all there is, in one chunk.
+    bool is_whole() const noexcept { return sample_.size() == elements() && elements() <= chunk_elements_; }
     std::size_t chunk_elements() const noexcept { return chunk_elements_; }
     // Lanes of a stream of so many bits in all.
     unsigned lanes_for(double stream_bits) const noexcept;
@@ -69,12 +75,18 @@ class Study {
     std::vector<std::uint8_t> sample_sums(const Model& model) const;
     // Sets a model's step; the sample's sums at it, and how often each occurs.
     std::vector<std::uint64_t> count_sums(double step, Model& model, std::vector<std::uint8_t>& sums) const;
-    bool serves(const Search& from, double step, double bits) const;
+    bool serves(const Search& from, double bits) const;
+    // The sample in the order of coding.
+    struct Sample {
+        std::vector<float> values;
+        std::vector<std::uint8_t> sums;
+        std::vector<float> weights;
+    };
+    Sample ordered(std::span<const std::uint8_t> sums, const SumMap* class_of) const;
     // What the first search uses, at a step made for the alphabet.
     Search start(double step, double factor, trellis::Alphabet alphabet, const Search* from,
-                 std::vector<std::uint8_t>& sums) const;
-    Statistics search_sample(const Search& search, std::span<const std::uint8_t> sums,
-                             std::size_t threads) const;
+                 std::vector<std::uint8_t>& sums, Sample& sample) const;
+    Statistics search_sample(const Search& search, const Sample& sample, std::size_t threads) const;
     double rounding_error() const;
 
     FloatSource source_;
@@ -85,6 +97,7 @@ class Study {
     std::string name_;
     double energy_ = 0;   // sum of weighted squares
     double largest_ = 0;  // magnitude of what is quantised
+    double longest_ = 0;  // norm of what a basis transforms at once
     bool has_steps_ = false;
     Model skeleton_;                   // tensors and basis
     std::vector<std::int64_t> bases_;  // of each tensor: log2 of the mean magnitude at scale 0
@@ -102,8 +115,9 @@ class Study {
 // A source's numbers as float32.
 void load_floats(const FloatSource& source, std::size_t first, std::span<float> out);
 
-// Paths of a run of elements; lanes as the model has them.
+// Paths of a run of elements in the order of coding, and the union of each level; lanes as the model has
+// them.
 void search_paths(const Search& search, std::span<const float> values, std::span<const std::uint8_t> sums,
-                  std::span<std::int16_t> levels);
+                  std::span<std::int16_t> levels, std::span<std::uint8_t> unions);
 
 }  // namespace nncodec::trellis_codec

@@ -35,6 +35,11 @@ constexpr bool is_large(unsigned symbol) noexcept {
     return symbol < kZero - kDirect || symbol > kZero + kDirect;
 }
 
+// Levels beyond 255, whose points do not fit 16 bits in 1/64 step.
+constexpr bool is_huge(unsigned symbol) noexcept {
+    return symbol < kZero - 79 || symbol > kZero + 79;
+}
+
 constexpr unsigned raw_bits_of(unsigned symbol) noexcept {
     const auto place = static_cast<unsigned>(std::abs(static_cast<int>(symbol) - kZero));
     return place <= kDirect ? 0 : (place - 64) / 8 + kFirstExponent - 2;

@@ -52,11 +52,15 @@ void by_cosines(const TensorSide& tensor, bool forth, std::span<float> values) {
 }
 
 void run(const Model& model, bool forth, std::size_t first, std::span<float> values) {
-    if (model.basis && model.basis_of_columns) return by_basis(*model.basis, forth, values);
+    const bool floats = forth || !model.integers;
+    if (model.basis && model.basis_of_columns) {
+        if (floats) by_basis(*model.basis, forth, values);
+        return;
+    }
     for_each_part(model.tensors, first, values.size(),
                   [&](const TensorSide& tensor, std::size_t, std::size_t at, std::size_t count) {
                       const auto part = values.subspan(at, count);
-                      if (tensor.kernels == Kernels::basis) by_basis(*model.basis, forth, part);
+                      if (tensor.kernels == Kernels::basis && floats) by_basis(*model.basis, forth, part);
                       if (tensor.kernels == Kernels::cosines) by_cosines(tensor, forth, part);
                   });
 }

@@ -75,8 +75,8 @@ struct DecodeTables;
 class Encoder {
   public:
     // Throws ArgumentError unless there are 1 to 256 tables of one prob_bits whose frequencies sum to
-    // 2^prob_bits.
-    explicit Encoder(std::span<const Frequencies> tables);
+    // 2^prob_bits. So many tables in a row have the same number of buckets.
+    explicit Encoder(std::span<const Frequencies> tables, std::size_t group = kMaxTables);
     // Appends the stream of layout.n symbols to `out`: lane states (32 bits each), then 16-bit words.
     // Throws ArgumentError if check_layout does, or if a symbol has frequency 0 in its table.
     void encode(std::span<const std::uint8_t> symbols, const Layout& layout, unsigned lanes,
@@ -84,6 +84,7 @@ class Encoder {
 
   private:
     std::shared_ptr<const EncodeTables> tables_;
+    friend class TrellisEncoder;
 };
 
 class Decoder {

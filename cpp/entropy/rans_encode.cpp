@@ -186,7 +186,7 @@ void check_layout(const Layout& layout, unsigned lanes, std::size_t n_tables) {
     }
 }
 
-Encoder::Encoder(std::span<const Frequencies> tables) {
+Encoder::Encoder(std::span<const Frequencies> tables, std::size_t group) {
     check_tables(tables);
     const auto made = std::make_shared<EncodeTables>();
     made->n_tables = tables.size();
@@ -194,9 +194,11 @@ Encoder::Encoder(std::span<const Frequencies> tables) {
     made->entries.resize(256 * tables.size());
     const std::size_t size = std::size_t{1} << made->prob_bits;
     made->slots.resize(size * tables.size() + 1);
-    const unsigned bucket_bits = bucket_bits_for(tables);
-    const unsigned width_bits = made->prob_bits - bucket_bits;
+    unsigned bucket_bits = 0;
     for (std::size_t t = 0; t < tables.size(); ++t) {
+        if (t % group == 0)
+            bucket_bits = bucket_bits_for(tables.subspan(t, std::min(group, tables.size() - t)));
+        const unsigned width_bits = made->prob_bits - bucket_bits;
         const AliasTable alias = make_alias_table(tables[t], bucket_bits);
         std::array<std::uint32_t, 256> start{};
         std::uint32_t sum = 0;

@@ -83,20 +83,22 @@ void levels_from_elsewhere(fuzz::Input& input, Numbers numbers) {
     Bytes out(4 * n);
     check_plan(plan, 2, std::span(&given.shape, 1), out, input);
     // Walk the levels as the format says.
-    const std::size_t piece = trellis::piece_of(n, given.lanes, given.by_columns ? row : 1);
+    const std::size_t piece = trellis::piece_of(n, given.lanes, row);
     const trellis::Code& code = trellis::code_of(given.states);
-    for (std::size_t begin = 0; begin < n; begin += piece) {
-        unsigned state = 0;
-        const std::size_t count = std::min(piece, n - begin);
-        for (std::size_t i = 0; i < count; ++i) {
-            const std::size_t rows = count / row;
-            const std::size_t at = begin + (given.by_columns ? i % rows * row + i / rows : i);
-            const int grid = trellis::point_of(given.alphabet, state & 1U, levels[at]);
-            const float value = static_cast<float>(256 * grid) * (given.step / 256.0F) *
-                                trellis_codec::step_factor(given.column_steps[at % row]);
-            FUZZ_CHECK(load_le<float>(out.data() + 4 * at) == value);
-            state = code.next(state, static_cast<unsigned>(levels[at]) & 1U);
+    std::array<unsigned, rans::kMaxLanes> states{};
+    for (std::size_t i = 0; i < n; ++i) {
+        std::size_t at = i;
+        if (given.by_columns) {
+            const std::size_t begin = i / piece * piece;
+            const std::size_t rows = std::min(piece, n - begin) / row;
+            at = begin + (i - begin) % rows * row + (i - begin) / rows;
         }
+        unsigned& state = states[given.by_columns ? i / piece : i % given.lanes];
+        const int grid = trellis::point_of(given.alphabet, state & 1U, levels[at]);
+        const float value = static_cast<float>(256 * grid) * (given.step / 256.0F) *
+                            trellis_codec::step_factor(given.column_steps[at % row]);
+        FUZZ_CHECK(load_le<float>(out.data() + 4 * at) == value);
+        state = code.next(state, static_cast<unsigned>(levels[at]) & 1U);
     }
 }
 

@@ -1,6 +1,7 @@
 #include <optional>
 
 #include "python/convert.hpp"
+#include "quantize/class_order.hpp"
 #include "quantize/trellis.hpp"
 #include "quantize/trellis_tables.hpp"
 
@@ -48,6 +49,17 @@ void trellis_dequantise(const py::object& levels, const py::object& out, float s
     const auto values = writable<float>(to, "out");
     const py::gil_scoped_release nogil;
     trellis::dequantise(in, trellis::code_of(states), points, step, context.span(), lanes, values);
+}
+
+void restore_order(const py::object& classes, const py::object& values, const py::object& out) {
+    const BufferView of(classes, "classes");
+    const BufferView from(values, "values");
+    const BufferView to(out, "out", true);
+    const auto at = of.as<std::uint8_t>("classes");
+    const auto in = from.as<std::int16_t>("values");
+    const auto restored = writable<std::int16_t>(to, "out");
+    const py::gil_scoped_release nogil;
+    class_order::restore(at, class_order::places_of(at), in, restored);
 }
 
 }  // namespace
@@ -114,6 +126,9 @@ void register_trellis(py::module_& m) {
     m.def("trellis_dequantise", &trellis_dequantise, "levels"_a, "out"_a, "step"_a, "states"_a = 8,
           "alphabet"_a = "plain", "lanes"_a = 32, "contexts"_a = py::none(), "offsets"_a = py::none(),
           "reach"_a = 0, "n_contexts"_a = 1, "Fill `out` (float32) with the values of `levels` (int16).");
+    m.def(
+        "class_order_restore", &restore_order, "classes"_a, "values"_a, "out"_a,
+        "Fill `out` (int16) with `values` that come by class: those of class 0, in order, then of class 1.");
     m.def(
         "trellis_parametric_table",
         [](unsigned scale, unsigned shape, unsigned radius, const std::string& alphabet,

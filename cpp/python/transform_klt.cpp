@@ -1,5 +1,6 @@
 #include "python/convert.hpp"
 #include "transform/klt.hpp"
+#include "transform/klt_integer.hpp"
 
 namespace nncodec::python {
 namespace {
@@ -49,6 +50,20 @@ void inverse(const py::object& stream, std::size_t n, const py::object& coeffici
     decode(bytes.bytes(), n).inverse(x, y);
 }
 
+void inverse_integers(const py::object& stream, std::size_t n, const py::object& coefficients, float unit,
+                      const py::object& out) {
+    check_columns(n);
+    const BufferView bytes(stream, "stream");
+    const BufferView from(coefficients, "coefficients");
+    const BufferView to(out, "out", true);
+    const auto x = from.as<std::int16_t>("coefficients");
+    const auto y = to.writable_as<float>("out");
+    if (x.size() != y.size() || x.size() % n != 0)
+        throw py::value_error("coefficients and out must be as many whole rows");
+    const py::gil_scoped_release nogil;
+    klt::IntegerBasis(decode(bytes.bytes(), n)).inverse(x, unit, y);
+}
+
 }  // namespace
 
 void register_transform_klt(py::module_& m) {
@@ -56,6 +71,8 @@ void register_transform_klt(py::module_& m) {
           "The coded basis of eigenvectors of n x n second moments (float64) of so many rows.");
     m.def("klt_inverse", &inverse, "stream"_a, "n"_a, "coefficients"_a, "out"_a,
           "Rows of n float32 coefficients times the coded basis.");
+    m.def("klt_inverse_integers", &inverse_integers, "stream"_a, "n"_a, "coefficients"_a, "unit"_a, "out"_a,
+          "Rows of n int16 coefficients times the coded basis in units of 2^-14, times the unit.");
 }
 
 }  // namespace nncodec::python

@@ -1,9 +1,11 @@
 #include "quantize/trellis.hpp"
 
 #include <algorithm>
+#include <array>
 #include <bit>
 #include <cmath>
 #include <limits>
+#include <memory>
 #include <string>
 
 #include "base/dispatch.hpp"
@@ -41,44 +43,48 @@ unsigned previous(const Code& code, unsigned state, unsigned parity) noexcept {
     return shifted << 1 | union_index;
 }
 
-// The 32 lanes (or fewer) of a call that are coded together.
+// Up to 32 neighbouring lanes of a call, which are coded together: element i of the group's lane j is number
+// i * stride + j.
 struct Group {
     const float* values;  // of its first lane
     const std::uint8_t* contexts;
     std::int16_t* levels;
-    std::size_t n;      // elements of all its lanes
-    std::size_t piece;  // elements per lane
-    std::size_t lanes() const noexcept { return (n + piece - 1) / piece; }
-    std::size_t length(std::size_t lane) const noexcept { return std::min(piece, n - lane * piece); }
+    std::uint8_t* unions;  // or none
+    std::size_t n;         // from the first lane's first element to the end
+    std::size_t stride;    // lanes of the call
+    std::size_t lanes;
+    std::size_t rows() const noexcept { return (n + stride - 1) / stride; }
+    std::size_t in_last_row() const noexcept { return std::min(lanes, n - (rows() - 1) * stride); }
+    std::size_t in_row(std::size_t row) const noexcept { return row + 1 < rows() ? lanes : in_last_row(); }
 };
 
 struct Scratch {
-    explicit Scratch(const Code& code, std::size_t piece)
+    explicit Scratch(const Code& code, std::size_t rows)
         : metrics(2 * code.states * kLaneGroup),
           branches(kBlock),
-          below(piece * kLaneGroup),
-          upper(piece * kLaneGroup),
-          decisions(piece * code.states) {}
+          below(std::make_unique_for_overwrite<std::int16_t[]>(rows * kLaneGroup)),
+          upper(std::make_unique_for_overwrite<std::uint8_t[]>(rows * kLaneGroup)),
+          decisions(std::make_unique_for_overwrite<std::uint32_t[]>(rows * code.states)),
+          steps(rows) {}
     std::vector<std::uint16_t> metrics;
     std::vector<BranchRow> branches;
-    std::vector<std::int16_t> below;
-    std::vector<std::uint8_t> upper;
-    std::vector<std::uint32_t> decisions;
+    std::unique_ptr<std::int16_t[]> below;
+    std::unique_ptr<std::uint8_t[]> upper;
+    std::unique_ptr<std::uint32_t[]> decisions;
+    std::vector<PathStep> steps;
 };
 
-// Rows of 32 from lanes that lie `piece` apart. What lies beyond a lane's end is 0: those samples change
-// nothing, as the lane's last state has been taken by then.
+// Rows of 32: where they lie, if they lie so, else a copy with zeros beyond the group's lanes.
 template <typename T>
-void transpose(const T* from, const Group& group, std::size_t first, std::size_t rows, T* to) {
-    for (std::size_t lane = 0; lane < kLaneGroup; ++lane) {
-        std::size_t n = 0;
-        if (lane < group.lanes() && from != nullptr) {
-            n = std::min(rows, group.length(lane) - std::min(first, group.length(lane)));
-            const T* const at = from + lane * group.piece + first;
-            for (std::size_t i = 0; i < n; ++i) to[i * kLaneGroup + lane] = at[i];
-        }
-        for (std::size_t i = n; i < rows; ++i) to[i * kLaneGroup + lane] = T{0};
+const T* rows_of(const T* from, const Group& group, std::size_t first, std::size_t rows, T* copy) {
+    if (group.stride == kLaneGroup && group.in_row(first + rows - 1) == kLaneGroup)
+        return from + first * kLaneGroup;
+    for (std::size_t i = 0; i < rows; ++i) {
+        const std::size_t n = group.in_row(first + i);
+        std::copy_n(from + (first + i) * group.stride, n, copy + i * kLaneGroup);
+        std::fill(copy + i * kLaneGroup + n, copy + (i + 1) * kLaneGroup, T{0});
     }
+    return copy;
 }
 
 unsigned best_state(const std::uint16_t* metrics, unsigned states, std::size_t lane) noexcept {
@@ -89,26 +95,85 @@ unsigned best_state(const std::uint16_t* metrics, unsigned states, std::size_t l
     return best;
 }
 
-void trace_back(const Code& code, Alphabet alphabet, const Group& group, const Scratch& scratch,
-                const unsigned* last_states) {
-    const std::size_t lanes = group.lanes();
-    unsigned states[kLaneGroup];
-    std::copy_n(last_states, lanes, states);
-    for (std::size_t row = group.length(0); row-- > 0;) {
-        const std::uint32_t* const decisions = scratch.decisions.data() + row * code.states;
-        const std::size_t active = row < group.length(lanes - 1) ? lanes : lanes - 1;
-        for (std::size_t lane = 0; lane < active; ++lane) {
-            const unsigned parity = decisions[states[lane]] >> lane & 1;
-            const unsigned before = previous(code, states[lane], parity);
-            const unsigned union_index = Code::union_of(before);
-            const int below = scratch.below[row * kLaneGroup + lane];
-            const unsigned upper = scratch.upper[row * kLaneGroup + lane];
-            const int floor = level_at_or_below(alphabet, union_index, below);
-            const int lower = floor - static_cast<int>((static_cast<unsigned>(floor) ^ parity) & 1);
-            const int level = lower + 2 * static_cast<int>(upper >> (2 * union_index + parity) & 1);
-            group.levels[lane * group.piece + row] = static_cast<std::int16_t>(level);
-            states[lane] = before;
+constexpr std::uint32_t first_lanes(std::size_t n) noexcept {
+    return n >= kLaneGroup ? ~std::uint32_t{0} : (std::uint32_t{1} << n) - 1;
+}
+
+// Follows the best paths back: the parities and unions of each row. Bit j of a word belongs to lane j; with
+// few states, a state is a word per bit of its number.
+template <unsigned kBits>
+void trace_planes(const Code& code, const Group& group, const std::uint32_t* decisions,
+                  const unsigned* last_states, std::vector<PathStep>& steps) {
+    std::array<std::uint32_t, kBits> state{};
+    for (std::size_t lane = 0; lane < group.lanes; ++lane) {
+        for (unsigned b = 0; b < kBits; ++b) state[b] |= (last_states[lane] >> b & 1) << lane;
+    }
+    const unsigned h0 = code.h0 >> 1;
+    const unsigned h1 = code.h1 >> 1;
+    for (std::size_t row = group.rows(); row-- > 0;) {
+        const std::uint32_t* const of_row = decisions + (row << kBits);
+        std::array<std::uint32_t, std::size_t{1} << kBits> odd;
+        std::copy_n(of_row, odd.size(), odd.begin());
+        for (unsigned b = 0; b < kBits; ++b) {
+            for (unsigned i = 0; i < 1U << (kBits - 1 - b); ++i)
+                odd[i] = odd[2 * i] ^ ((odd[2 * i] ^ odd[2 * i + 1]) & state[b]);
         }
+        const std::uint32_t parity = odd[0];
+        const std::uint32_t in_union = state[kBits - 1];
+        steps[row] = {in_union, parity};
+        const std::uint32_t active = first_lanes(group.in_row(row));
+        for (unsigned b = kBits; b-- > 0;) {
+            std::uint32_t before = in_union;
+            if (b > 0) {
+                before = state[b - 1];
+                if ((h0 >> (b - 1) & 1) != 0) before ^= in_union;
+                if ((h1 >> (b - 1) & 1) != 0) before ^= parity;
+            }
+            state[b] = (before & active) | (state[b] & ~active);
+        }
+    }
+}
+
+void trace_lanes(const Code& code, const Group& group, const std::uint32_t* decisions,
+                 const unsigned* last_states, std::vector<PathStep>& steps) {
+    unsigned states[kLaneGroup] = {};
+    std::copy_n(last_states, group.lanes, states);
+    for (std::size_t row = group.rows(); row-- > 0;) {
+        const std::uint32_t* const of_row = decisions + row * code.states;
+        std::uint32_t in_union = 0;
+        std::uint32_t odd = 0;
+        const std::size_t active = group.in_row(row);
+        for (std::size_t lane = 0; lane < active; ++lane) {
+            const unsigned parity = of_row[states[lane]] >> lane & 1;
+            states[lane] = previous(code, states[lane], parity);
+            in_union |= Code::union_of(states[lane]) << lane;
+            odd |= parity << lane;
+        }
+        steps[row] = {in_union, odd};
+    }
+}
+
+void trace_back(const Kernels& kernels, const Plan& plan, const Code& code, const Group& group,
+                Scratch& scratch, const unsigned* last_states) {
+    const std::uint32_t* const decisions = scratch.decisions.get();
+    switch (code.states) {
+        case 8:
+            trace_planes<3>(code, group, decisions, last_states, scratch.steps);
+            break;
+        case 16:
+            trace_planes<4>(code, group, decisions, last_states, scratch.steps);
+            break;
+        default:
+            trace_lanes(code, group, decisions, last_states, scratch.steps);
+    }
+    alignas(64) std::int16_t levels[kLaneGroup];
+    alignas(64) std::uint8_t unions[kLaneGroup];
+    for (std::size_t row = 0; row < group.rows(); ++row) {
+        kernels.levels(plan.alphabet, scratch.steps[row], scratch.below.get() + row * kLaneGroup,
+                       scratch.upper.get() + row * kLaneGroup, levels, unions);
+        const std::size_t n = group.in_row(row);
+        std::copy_n(levels, n, group.levels + row * group.stride);
+        if (group.unions != nullptr) std::copy_n(unions, n, group.unions + row * group.stride);
     }
 }
 
@@ -119,31 +184,40 @@ void quantise_group(const Kernels& kernels, const Plan& plan, const Code& code, 
     std::fill_n(metrics, code.states * kLaneGroup, kUnreached);
     std::fill_n(metrics, kLaneGroup, std::uint16_t{0});
 
-    const std::size_t lanes = group.lanes();
-    const std::size_t short_length = group.length(lanes - 1);
+    const std::size_t in_last = group.in_last_row();
+    const std::size_t full = in_last == group.lanes ? group.rows() : group.rows() - 1;
     unsigned last_states[kLaneGroup] = {};
-    alignas(64) float x[kBlock * kLaneGroup];
-    alignas(64) std::uint8_t contexts[kBlock * kLaneGroup];
-    for (std::size_t first = 0; first < group.piece;) {
-        std::size_t rows = std::min(kBlock - first % kBlock, group.piece - first);
-        if (first < short_length) rows = std::min(rows, short_length - first);
-        transpose(group.values, group, first, rows, x);
-        transpose(group.contexts, group, first, rows, contexts);
+    alignas(64) float x_copy[kBlock * kLaneGroup];
+    alignas(64) std::uint8_t context_copy[kBlock * kLaneGroup];
+    alignas(64) static constexpr std::uint8_t kNoContexts[kBlock * kLaneGroup] = {};
+    for (std::size_t first = 0; first < group.rows();) {
+        // The last row comes alone if some lanes end before it.
+        const std::size_t end = first < full ? full : group.rows();
+        const std::size_t rows = std::min(kBlock - first % kBlock, end - first);
+        const float* const x = rows_of(group.values, group, first, rows, x_copy);
+        const std::uint8_t* const contexts = group.contexts == nullptr
+                                                 ? kNoContexts
+                                                 : rows_of(group.contexts, group, first, rows, context_copy);
         kernels.branch_metrics(plan, x, contexts, rows, scratch.branches.data());
         kernels.add_compare_select(plan, scratch.branches.data(), first, rows, metrics, spare,
-                                   scratch.decisions.data() + first * code.states);
+                                   scratch.decisions.get() + first * code.states);
         for (std::size_t i = 0; i < rows; ++i) {
             const BranchRow& branch = scratch.branches[i];
-            std::copy_n(branch.below, kLaneGroup, scratch.below.data() + (first + i) * kLaneGroup);
-            std::copy_n(branch.upper, kLaneGroup, scratch.upper.data() + (first + i) * kLaneGroup);
+            std::copy_n(branch.below, kLaneGroup, scratch.below.get() + (first + i) * kLaneGroup);
+            std::copy_n(branch.upper, kLaneGroup, scratch.upper.get() + (first + i) * kLaneGroup);
         }
         if (rows % 2 != 0) std::swap(metrics, spare);
         first += rows;
-        if (first == short_length) last_states[lanes - 1] = best_state(metrics, code.states, lanes - 1);
+        if (first == full) {
+            for (std::size_t lane = 0; lane < group.lanes; ++lane)
+                last_states[lane] = best_state(metrics, code.states, lane);
+        }
     }
-    for (std::size_t lane = 0; lane + 1 < lanes; ++lane)
-        last_states[lane] = best_state(metrics, code.states, lane);
-    trace_back(code, plan.alphabet, group, scratch, last_states);
+    if (full < group.rows()) {
+        for (std::size_t lane = 0; lane < in_last; ++lane)
+            last_states[lane] = best_state(metrics, code.states, lane);
+    }
+    trace_back(kernels, plan, code, group, scratch, last_states);
 }
 
 void check_contexts(std::span<const std::uint8_t> contexts, std::size_t n, std::size_t n_contexts) {
@@ -187,28 +261,21 @@ int place_of(float value, float scale, float limit) noexcept {
     return static_cast<int>(std::nearbyint(scaled * 256.0F));
 }
 
-// Walks the levels of all lanes with their states: visit(i, union). Several lanes go side by side, since each
-// is one chain of dependent steps.
+// Walks the levels with their lanes' states: visit(i, union).
 template <typename Visit>
 void walk(std::span<const std::int16_t> levels, const Code& code, std::size_t lanes, Visit visit) {
-    constexpr std::size_t kSide = 8;
     const std::size_t n = levels.size();
-    const std::size_t piece = piece_of(n, lanes);
     const unsigned h0 = code.h0 >> 1;
     const unsigned h1 = code.h1 >> 1;
-    for (std::size_t begin = 0; begin < n; begin += piece * kSide) {
-        const std::size_t count = std::min(kSide, (n - begin + piece - 1) / piece);
-        const std::size_t last_length = std::min(piece, n - begin - (count - 1) * piece);
-        unsigned states[kSide] = {};
-        for (std::size_t step = 0; step < piece; ++step) {
-            const std::size_t active = step < last_length ? count : count - 1;
-            for (std::size_t lane = 0; lane < active; ++lane) {
-                const std::size_t i = begin + lane * piece + step;
-                const unsigned state = states[lane];
-                const auto parity = static_cast<unsigned>(levels[i]) & 1;
-                visit(i, Code::union_of(state));
-                states[lane] = (state >> 1) ^ ((0 - (state & 1)) & h0) ^ ((0 - parity) & h1);
-            }
+    std::array<unsigned, kMaxLanes> states{};
+    for (std::size_t row = 0; row < n; row += lanes) {
+        const std::size_t active = std::min(lanes, n - row);
+        for (std::size_t lane = 0; lane < active; ++lane) {
+            const std::size_t i = row + lane;
+            const unsigned state = states[lane];
+            const auto parity = static_cast<unsigned>(levels[i]) & 1;
+            visit(i, Code::union_of(state));
+            states[lane] = (state >> 1) ^ ((0 - (state & 1)) & h0) ^ ((0 - parity) & h1);
         }
     }
 }
@@ -273,7 +340,8 @@ Quantiser::Quantiser(const Options& options, const TableShape& shape, std::span<
 }
 
 void Quantiser::quantise(std::span<const float> values, float step, std::span<const std::uint8_t> contexts,
-                         std::size_t lanes, std::span<std::int16_t> levels) const {
+                         std::size_t lanes, std::span<std::int16_t> levels,
+                         std::span<std::uint8_t> unions) const {
     check_step(step);
     check_lanes(lanes);
     check_contexts(contexts, values.size(), shape_.contexts);
@@ -281,10 +349,12 @@ void Quantiser::quantise(std::span<const float> values, float step, std::span<co
         throw ArgumentError("levels has " + std::to_string(levels.size()) + " elements, values has " +
                             std::to_string(values.size()));
     }
+    if (!unions.empty() && unions.size() != values.size())
+        throw ArgumentError("unions has another size than values");
     if (values.empty()) return;
-    const std::size_t piece = piece_of(values.size(), lanes);
+    const std::size_t rows = (values.size() + lanes - 1) / lanes;
     const std::size_t longest = std::min(kMaxPiece, kMaxPieceStates / code_.states);
-    if (piece > longest) {
+    if (rows > longest) {
         throw ArgumentError(std::to_string(values.size()) + " values in " + std::to_string(lanes) +
                             " lanes: a lane holds at most " + std::to_string(longest));
     }
@@ -297,11 +367,15 @@ void Quantiser::quantise(std::span<const float> values, float step, std::span<co
                     shape_.radius,
                     1.0F / step,
                     limit_of(shape_.radius)};
-    Scratch scratch(code_, piece);
-    for (std::size_t begin = 0; begin < values.size(); begin += piece * kLaneGroup) {
-        const std::size_t n = std::min(values.size() - begin, piece * kLaneGroup);
-        const Group group{values.data() + begin, contexts.empty() ? nullptr : contexts.data() + begin,
-                          levels.data() + begin, n, piece};
+    Scratch scratch(code_, rows);
+    for (std::size_t first = 0; first < std::min(lanes, values.size()); first += kLaneGroup) {
+        const Group group{values.data() + first,
+                          contexts.empty() ? nullptr : contexts.data() + first,
+                          levels.data() + first,
+                          unions.empty() ? nullptr : unions.data() + first,
+                          values.size() - first,
+                          lanes,
+                          std::min<std::size_t>(lanes - first, kLaneGroup)};
         quantise_group(active_kernels(), plan, code_, group, scratch);
     }
 }

@@ -6,20 +6,13 @@
 // whatever the number of states. All the cost is the encoder's, which looks for the sequence of levels with
 // the least
 //     squared error + lambda * bits(level | context, union)
-// by the Viterbi algorithm. A sequence is cut into lanes, contiguous pieces that each start in state 0; the
-// kernels work on 32 lanes at a time. All costs are integers, so every instruction set finds the same path.
+// by the Viterbi algorithm. A sequence is dealt out to lanes, element i to lane i mod N, that each start in
+// state 0; the kernels work on 32 lanes at a time. All costs are integers, so every instruction set finds the
+// same path.
 //
 // Sources: Ungerboeck, IEEE Communications Magazine 25(2), 1987 (codes); Marcellin and Fischer, IEEE Trans.
 // Commun. 38(1), 1990 (trellis-coded quantisation); Fischer and Wang, IEEE Trans. Inf. Theory 38(2), 1992
 // (entropy-coded).
-//
-// How a decoder takes 16 lanes a step (element i of lane j is at j * piece + i): with `state` a vector of
-// 32-bit lanes,
-//     table  = 2 * context + (state & 1)                    one table of frequencies per context and union
-//     slot   = rans & (2^prob_bits - 1)                     gather entry[table][slot]: symbol, frequency,
-//     offset rans   = frequency * (rans >> prob_bits) + offset     then refill, as in entropy/rans.hpp level
-//     = symbol - zero[table] value  = gather point[table][symbol]                  float32 made by
-//     reconstruction_points() state  = (state >> 1) ^ (-(state & 1) & h0 >> 1) ^ (-(level & 1) & h1 >> 1)
 #pragma once
 
 #include <array>
@@ -76,8 +69,8 @@ inline constexpr std::size_t kMaxPieceStates = 1 << 24;  // elements per lane ti
 inline constexpr int kMaxRadius = 16380;
 inline constexpr std::size_t kMaxContexts = 256;
 
-// Elements per lane, whole units: lane j holds elements j * piece up to (j + 1) * piece; the last ones may be
-// short or empty.
+// Elements per lane where lanes are contiguous pieces of whole units: lane j holds elements j * piece up to
+// (j + 1) * piece; the last ones may be short or empty.
 constexpr std::size_t piece_of(std::size_t n, std::size_t lanes, std::size_t unit = 1) noexcept {
     const std::size_t units = (n + unit - 1) / unit;
     return (units + lanes - 1) / lanes * unit;
@@ -111,12 +104,13 @@ class Quantiser {
 
     // values[i] is coded with the tables of contexts[i] (empty: all 0). Levels come out in the order of the
     // values. Values are taken in multiples of `step` and clamped to what the radius reaches; they should be
-    // finite, and a not-a-number counts as -infinity. Throws ArgumentError when sizes differ, a context has
-    // no tables, the step is not positive and normal, or a piece is longer than kMaxPiece or kMaxPieceStates.
-    // Takes (states * 4
-    // + 320) * piece bytes of memory for a while.
+    // finite, and a not-a-number counts as -infinity. `unions`, unless empty, gets the union that each level
+    // is met in. Throws ArgumentError when sizes differ, a context has no tables, the step is not positive
+    // and normal, or a lane is longer than kMaxPiece or kMaxPieceStates. Takes (states * 4 + 104) bytes of
+    // memory per element of a lane for a while.
     void quantise(std::span<const float> values, float step, std::span<const std::uint8_t> contexts,
-                  std::size_t lanes, std::span<std::int16_t> levels) const;
+                  std::size_t lanes, std::span<std::int16_t> levels,
+                  std::span<std::uint8_t> unions = {}) const;
 
   private:
     Code code_;

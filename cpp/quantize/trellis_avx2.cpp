@@ -221,7 +221,7 @@ void add_compare_select(const Plan& plan, const BranchRow* branches, std::size_t
 
 }  // namespace
 
-const Kernels kAvx2Kernels{branch_metrics, add_compare_select};
+const Kernels kAvx2Kernels{branch_metrics, add_compare_select, levels_of_row<>};
 
 }  // namespace nncodec::trellis
 

@@ -188,9 +188,30 @@ void add_compare_select(const Plan& plan, const BranchRow* branches, std::size_t
     }
 }
 
+void levels(Alphabet alphabet, PathStep step, const std::int16_t* below, const std::uint8_t* upper,
+            std::int16_t* to, std::uint8_t* unions) {
+    const __mmask32 u = step.unions;
+    const __mmask32 odd = step.odd;
+    const __m512i one = _mm512_set1_epi16(1);
+    const __m512i at = _mm512_loadu_si512(below);
+    const __m512i up = _mm512_cvtepu8_epi16(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(upper)));
+    __m512i raised = _mm512_sub_epi16(at, one);  // of union 1, before it is halved
+    if (alphabet == Alphabet::both_zero)
+        raised = _mm512_mask_add_epi16(raised, _knot_mask32(_mm512_movepi16_mask(at)), at, one);
+    const __m512i floor = _mm512_srai_epi16(_mm512_mask_blend_epi16(u, at, raised), 1);
+    const __m512i parity = _mm512_maskz_set1_epi16(odd, 1);
+    const __m512i lower = _mm512_sub_epi16(floor, _mm512_and_si512(_mm512_xor_si512(floor, parity), one));
+    // Bit 2 * union + parity.
+    const __m512i in_0 = _mm512_add_epi16(one, parity);
+    const __m512i bit = _mm512_mask_slli_epi16(in_0, u, in_0, 2);
+    const __mmask32 higher = _mm512_test_epi16_mask(up, bit);
+    _mm512_storeu_si512(to, _mm512_mask_add_epi16(lower, higher, lower, _mm512_set1_epi16(2)));
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(unions), _mm256_maskz_set1_epi8(u, 1));
+}
+
 }  // namespace
 
-const Kernels kAvx512Kernels{branch_metrics, add_compare_select};
+const Kernels kAvx512Kernels{branch_metrics, add_compare_select, levels};
 
 }  // namespace nncodec::trellis
 

@@ -51,6 +51,12 @@ struct alignas(64) BranchRow {
     std::uint8_t upper[kLaneGroup];  // bit 2 * union + parity: the greater of the two candidates is better
 };
 
+// Of one row: the unions and parities of its levels, bit j for lane j.
+struct PathStep {
+    std::uint32_t unions = 0;
+    std::uint32_t odd = 0;
+};
+
 struct Kernels {
     // x, contexts: rows of 32.
     void (*branch_metrics)(const Plan& plan, const float* x, const std::uint8_t* contexts, std::size_t rows,
@@ -61,6 +67,9 @@ struct Kernels {
     void (*add_compare_select)(const Plan& plan, const BranchRow* branches, std::size_t first_row,
                                std::size_t rows, std::uint16_t* from, std::uint16_t* to,
                                std::uint32_t* decisions);
+    // Levels of a row, and their unions as bytes.
+    void (*levels)(Alphabet alphabet, PathStep step, const std::int16_t* below, const std::uint8_t* upper,
+                   std::int16_t* levels, std::uint8_t* unions);
 };
 
 extern const Kernels kScalarKernels;
@@ -79,14 +88,32 @@ constexpr float limit_of(int radius) noexcept {
     return static_cast<float>(2 * radius - 4);
 }
 
-// Those of the active instruction set.
-const Kernels& active_kernels();
-
 // The greatest level of a union whose point is at or below the grid point `below`.
 constexpr int level_at_or_below(Alphabet alphabet, unsigned union_index, int below) noexcept {
     if (union_index == 0) return below >> 1;
     if (alphabet == Alphabet::plain) return (below - 1) >> 1;
     return (below >= 0 ? below + 1 : below - 1) >> 1;
 }
+
+// The plain loop of Kernels::levels, for each instruction set to compile on its own (so `static`).
+template <unsigned kLanes = kLaneGroup>
+static void levels_of_row(Alphabet alphabet, PathStep step, const std::int16_t* below,
+                          const std::uint8_t* upper, std::int16_t* levels, std::uint8_t* unions) {
+    for (unsigned lane = 0; lane < kLanes; ++lane) {
+        const unsigned u = step.unions >> lane & 1;
+        const unsigned odd = step.odd >> lane & 1;
+        const int at = below[lane];
+        const int even_floor = at >> 1;
+        const int odd_floor = level_at_or_below(alphabet, 1, at);
+        const int floor = u != 0 ? odd_floor : even_floor;
+        const int lower = floor - static_cast<int>((static_cast<unsigned>(floor) ^ odd) & 1);
+        levels[lane] =
+            static_cast<std::int16_t>(lower + 2 * static_cast<int>(upper[lane] >> (2 * u + odd) & 1U));
+        unions[lane] = static_cast<std::uint8_t>(u);
+    }
+}
+
+// Those of the active instruction set.
+const Kernels& active_kernels();
 
 }  // namespace nncodec::trellis

@@ -95,6 +95,6 @@ void add_compare_select(const Plan& plan, const BranchRow* branches, std::size_t
 
 }  // namespace
 
-const Kernels kScalarKernels{branch_metrics, add_compare_select};
+const Kernels kScalarKernels{branch_metrics, add_compare_select, levels_of_row<>};
 
 }  // namespace nncodec::trellis

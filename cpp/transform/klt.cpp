@@ -10,9 +10,7 @@
 
 namespace nncodec::klt {
 
-constinit const Kernels kScalarKernels{&multiply, &accumulate};
-
-namespace {
+constinit const Kernels kScalarKernels{&multiply, &accumulate, &reflect};
 
 const Kernels& kernels() {
     switch (active_isa()) {
@@ -26,6 +24,8 @@ const Kernels& kernels() {
             return kScalarKernels;
     }
 }
+
+namespace {
 
 void multiply_rows(std::span<const float> in, std::size_t n, std::span<const float> matrix,
                    std::size_t stride, std::span<float> out) {

@@ -4,7 +4,7 @@
 
 namespace nncodec::klt {
 
-constinit const Kernels kAvx512Kernels{&multiply, &accumulate};
+constinit const Kernels kAvx512Kernels{&multiply, &accumulate, &reflect};
 
 }  // namespace nncodec::klt
 

@@ -9,6 +9,7 @@
 #include "entropy/adaptive_bytes.hpp"
 #include "entropy/models.hpp"
 #include "transform/klt.hpp"
+#include "transform/klt_kernels.hpp"
 
 namespace nncodec::klt {
 namespace {
@@ -46,22 +47,6 @@ void reflection(std::span<const std::int32_t> row, std::span<double> v) {
     v[0] += 1;
 }
 
-// Every row r >= first of the matrix whose entry (r, k + c) is transposed[(k + c) * n + r] becomes
-// (row . v) / v[0] * v - row: the reflection that exchanges e0 and u.
-void reflect(std::span<const double> v, std::size_t k, std::size_t first, std::size_t n,
-             std::span<double> transposed, std::span<double> sum) noexcept {
-    std::fill(sum.begin(), sum.end(), 0.0);
-    for (std::size_t c = 0; c < v.size(); ++c) {
-        const double* from = transposed.data() + (k + c) * n;
-        for (std::size_t r = first; r < n; ++r) sum[r] += v[c] * from[r];
-    }
-    for (std::size_t r = first; r < n; ++r) sum[r] /= v[0];
-    for (std::size_t c = 0; c < v.size(); ++c) {
-        double* to = transposed.data() + (k + c) * n;
-        for (std::size_t r = first; r < n; ++r) to[r] = sum[r] * v[c] - to[r];
-    }
-}
-
 // Row k has n - k entries; all rows one after the other.
 std::span<std::int32_t> row_of(std::vector<std::int32_t>& entries, std::size_t n, std::size_t k) noexcept {
     return std::span(entries).subspan(k * (2 * n - k + 1) / 2, n - k);
@@ -75,7 +60,7 @@ Basis build(std::vector<std::int32_t>& entries, std::size_t n) {
     for (std::size_t k = n - 1; k-- > 0;) {
         const std::span<double> of_row(v.data(), n - k);
         reflection(row_of(entries, n, k), of_row);
-        reflect(of_row, k, k, n, transposed, sum);
+        kernels().reflect(of_row.data(), of_row.size(), k, n, transposed.data() + k * n, sum.data());
     }
     return Basis(n, transposed);
 }
@@ -115,7 +100,7 @@ EncodedBasis encode_basis(std::span<const double> vectors, std::span<const doubl
         if (zero) row[0] = 1;  // any vector will do
         const std::span<double> of_row(v.data(), m);
         reflection(row, of_row);
-        reflect(of_row, k, k + 1, n, target, sum);
+        kernels().reflect(of_row.data(), of_row.size(), k + 1, n, target.data() + k * n, sum.data());
     }
 
     EncodedBasis encoded{build(entries, n), {}};

@@ -65,5 +65,22 @@ void accumulate(const double* rows, std::size_t n, std::size_t first, std::size_
     }
 }
 
+void reflect(const double* v, std::size_t size, std::size_t first, std::size_t n, double* rows,
+             double* sum) noexcept {
+    for (std::size_t r = first; r < n; ++r) sum[r] = 0;
+    for (std::size_t c = 0; c < size; ++c) {
+        const double* const from = rows + c * n;
+        const double factor = v[c];
+        for (std::size_t r = first; r < n; ++r) sum[r] += factor * from[r];
+    }
+    const double divisor = v[0];
+    for (std::size_t r = first; r < n; ++r) sum[r] /= divisor;
+    for (std::size_t c = 0; c < size; ++c) {
+        double* const to = rows + c * n;
+        const double factor = v[c];
+        for (std::size_t r = first; r < n; ++r) to[r] = sum[r] * factor - to[r];
+    }
+}
+
 }  // namespace
 }  // namespace nncodec::klt

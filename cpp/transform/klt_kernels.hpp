@@ -17,7 +17,15 @@ struct Kernels {
     // in [i, n).
     void (*accumulate)(const double* rows, std::size_t n, std::size_t first, std::size_t end,
                        double* matrix) noexcept;
+    // Each of the columns first .. n - 1 of `size` rows of n, as a vector x, becomes (x . v) / v[0] * v - x:
+    // the reflection that exchanges e0 and the unit vector u of which v = u + e0. `sum` is room for n
+    // numbers.
+    void (*reflect)(const double* v, std::size_t size, std::size_t first, std::size_t n, double* rows,
+                    double* sum) noexcept;
 };
+
+// Those of the active instruction set.
+const Kernels& kernels();
 
 extern const Kernels kScalarKernels;
 #if defined(__x86_64__)

@@ -46,7 +46,7 @@ _ERROR_TOLERANCE = 0.005 / 3.0102999566398121
 # that more bits never give more error.
 _VARIED_BITS, _VARIED_RATE = 8 << 14, 2.0
 # Codecs look at their parts again when the step has moved by this factor.
-_SIMILAR = 4.0
+_SIMILAR = 1.6
 # The finest step, as a fraction of the largest magnitude: beyond it levels no longer fit their codes.
 _FINEST = 2.0**-27
 # A tensor of which nothing matters still needs a finite step.
@@ -300,7 +300,8 @@ def _meet_error(
         return log2(max(error, 1e-300) / problem.energy)
 
     weight = problem.energy / max(1, problem.elements)
-    guess = math.sqrt(12 * rel_mse * weight)
+    of_step = min(codec.error_of_step for codec, _ in problem.codec_parts)
+    guess = math.sqrt(rel_mse * weight / of_step)
     step = search(problem, measure, log2(rel_mse), guess, 2.0, _ERROR_TOLERANCE, progress)
     if isinstance(step, float):
         return problem.settings(step)

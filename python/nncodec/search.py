@@ -140,6 +140,7 @@ def search(
     x = min(max(log2(guess), finest), coarsest)
     best, nearest = x, math.inf
     last, stride = 0, 0.0
+    before: tuple[float, float] | None = None  # the point before, while all lie on one side
     for _ in range(_MAX_TRIALS):
         gap = sign * (measure(exp2(x)) - target)
         if progress is not None:
@@ -168,7 +169,12 @@ def search(
             # 2 % more than needed, so that the target soon lies between; ever longer, but not far towards steps that
             # are too fine for a codec.
             needed = 1.02 * abs(gap / slope)
-            longer = 2 * stride if gap < 0 else min(2 * stride, 2 * needed)
-            stride = min(max(needed, longer), 8.0)
+            if before is not None and abs(before[1]) > abs(gap):  # two points tell the slope
+                told = 1.02 * abs(gap * (x - before[0]) / (gap - before[1]))
+                stride = max(needed, min(told, 4 * stride if gap < 0 else 2 * needed))
+            else:
+                longer = 2 * stride if gap < 0 else min(2 * stride, 2 * needed)
+                stride = min(max(needed, longer), 8.0)
+            before = (x, gap)
             x = min(max(x - math.copysign(stride, gap), finest), coarsest)
     return exp2(best)  # sizes come in whole bytes: the nearest there is

@@ -375,16 +375,15 @@ def test_levels_that_were_chosen_elsewhere(by_columns: bool) -> None:
     flat = levels.reshape(50, 18)
     for first in range(0, 50, 20):
         rows = min(20, 50 - first)
-        piece = -(-rows // lanes) if by_columns else None
+        piece = -(-rows // lanes)
         runs = (
             [
                 [(r, c) for c in range(18) for r in range(lane, min(lane + piece, first + rows))]
                 for lane in range(first, first + rows, piece)
             ]
-            if piece
+            if by_columns
             else [
-                [divmod(i + first * 18, 18) for i in range(at, min(at + -(-rows * 18 // lanes), rows * 18))]
-                for at in range(0, rows * 18, -(-rows * 18 // lanes))
+                [divmod(i + first * 18, 18) for i in range(lane, rows * 18, lanes)] for lane in range(lanes)
             ]
         )
         for run in runs:

@@ -54,6 +54,31 @@ def test_agrees_with_the_twin(n: int, seed: int, rows: float, spread: float) -> 
     np.testing.assert_array_equal(inverse(stream, x), expected)
 
 
+@settings(max_examples=30, deadline=None)
+@given(st.integers(2, 70), st.integers(1, 20), st.sampled_from([50, 8000, 32767]), st.integers(0, 2**32 - 1))
+def test_integers_agree_with_the_twin_on_every_isa(n: int, rows: int, most: int, seed: int) -> None:
+    """Even where sums run over: they are modulo 2^32."""
+    rng = np.random.default_rng(seed)
+    stream = _core.klt_encode_basis(moments(n, seed), n, 1e3, 1e-3)
+    x = rng.integers(-most, most + 1, (rows, n)).astype(np.int16)
+    basis = twin.decode_basis(stream, n)
+    few = min(rows, 2)
+    want = [twin.inverse_integers(basis, [int(v) for v in row], float(np.float32(0.37))) for row in x[-few:]]
+    before = _core.isa()
+    seen = set()
+    for isa in _core.supported_isas():
+        _core.force_isa(isa)
+        out = np.empty((rows, n), np.float32)
+        _core.klt_inverse_integers(stream, n, x, np.float32(0.37), out)
+        seen.add(out.tobytes())
+        np.testing.assert_array_equal(out[-few:], np.float32(want), err_msg=isa)
+    _core.force_isa(before)
+    assert len(seen) == 1
+    if most < 100:
+        floats = inverse(stream, x.astype(np.float32)) * np.float32(0.37 * 2**14)
+        np.testing.assert_allclose(out, floats, rtol=1e-5, atol=0.37 * most * n)
+
+
 @pytest.mark.parametrize("n", [2, 16, 63, 64, 130])
 def test_orthogonal_and_decorrelating(n: int, isa: str) -> None:
     matrix = moments(n, n)

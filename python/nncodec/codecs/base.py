@@ -165,6 +165,8 @@ class LossyCodec(Codec):
     shared_record_elements: ClassVar[int] = 0
     # Whether a study holds for all steps.
     lasting_study: ClassVar[bool] = False
+    # About the squared error that a step gives, over that step squared.
+    error_of_step: ClassVar[float] = 1 / 12
     # Whether settings may have sides.
     feedback: ClassVar[bool] = False
 

@@ -77,6 +77,7 @@ class Trellis(LossyCodec):
     version: ClassVar[int] = 1
     shared_tensor_elements: ClassVar[int] = 1 << 17
     shared_record_elements: ClassVar[int] = 1 << 19
+    error_of_step: ClassVar[float] = 0.26
     feedback: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
@@ -197,7 +198,7 @@ class Trellis(LossyCodec):
         if len(model) < 7:
             return {}
         facts: dict[str, Any] = {"step": _float32(model[:4]), "states": 8 << (model[4] & 7)}
-        transform = {1: "klt", 3: "kernel klt"}.get(model[6])
+        transform = {1: "klt", 3: "kernel klt", 5: "klt", 7: "kernel klt"}.get(model[6])
         if transform is not None:
             facts["transform"] = transform
         return facts

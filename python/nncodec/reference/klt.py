@@ -14,7 +14,7 @@ from nncodec.errors import DecodeError
 from nncodec.reference.adaptive_bytes import decode_bytes
 from nncodec.reference.range_coder import BinaryDecoder, ExpGolomb
 
-__all__ = ["decode_basis", "inverse"]
+__all__ = ["decode_basis", "inverse", "inverse_integers"]
 
 CLASSES = 32
 MAX_ENTRY = 1 << 20
@@ -49,6 +49,16 @@ def inverse(basis: Matrix, coefficients: Sequence[float]) -> list[float]:
         for k, x in enumerate(coefficients):
             total = _single(total + _single(x * basis[k][c]))
         out.append(total)
+    return out
+
+
+def inverse_integers(basis: Matrix, coefficients: Sequence[int], unit: float) -> list[float]:
+    """One row of integers times the basis in units of 2^-14, modulo 2^32; then times the unit, in binary32."""
+    entries = [[round(x * 16384) for x in row] for row in basis]
+    out = []
+    for c in range(len(basis)):
+        total = sum(x * entries[k][c] for k, x in enumerate(coefficients)) % 2**32
+        out.append(_single(_single(total - 2**32 * (total >= 2**31)) * unit))
     return out
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import TypeAlias
 
 __all__ = ["CODES", "accumulate", "centroids", "costs_of", "dequantise", "point_of", "quantise"]
@@ -50,9 +50,9 @@ def point_of(alphabet: str, union: int, level: int) -> int:
     return 2 * level - (level > 0) + (level < 0)
 
 
-def _lanes(n: int, lanes: int) -> Iterator[range]:
-    piece = -(-n // lanes)
-    return (range(begin, min(begin + piece, n)) for begin in range(0, n, piece)) if n else iter(())
+def _lanes(n: int, lanes: int) -> list[range]:
+    """The elements of each lane: they take turns."""
+    return [range(lane, n, lanes) for lane in range(min(n, lanes))]
 
 
 def _place(value: float, step: float, radius: int) -> int:
@@ -134,7 +134,7 @@ def quantise(
     """The levels of least squared error + lambda * bits; ``values`` and ``step`` are float32 numbers."""
     radius = len(costs[0][0]) // 2
     rates = rates_of(costs, lambda_)
-    levels: list[int] = []
+    levels = [0] * len(values)
     for lane in _lanes(len(values), lanes):
         branches = [
             _branches(
@@ -142,17 +142,18 @@ def quantise(
             )
             for i in lane
         ]
-        levels += _best_path(branches, states)
+        for i, level in zip(lane, _best_path(branches, states), strict=True):
+            levels[i] = level
     return levels
 
 
 def _unions(levels: Sequence[int], states: int, lanes: int) -> list[int]:
     """The union that each level is met in."""
-    unions = []
+    unions = [0] * len(levels)
     for lane in _lanes(len(levels), lanes):
         state = 0
         for i in lane:
-            unions.append(state & 1)
+            unions[i] = state & 1
             state = next_state(states, state, levels[i] & 1)
     return unions
 
