@@ -17,7 +17,7 @@ from bench.datasets import networks, read_safetensors
 from bench.suite import Options, Row
 from nncodec.codecs import LowRank, Trellis
 
-_ADAPTERS = 12
+_ADAPTERS = 4
 _REL_MSE = (1e-2, 1e-3, 1e-4)
 
 Tensors = dict[str, NDArray[np.generic]]

@@ -167,7 +167,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--train", type=int, default=50000, help="CIFAR-10 images to train on")
     parser.add_argument("--test", type=int, help="test images; all of them, unless given")
     parser.add_argument("--epochs", type=int, default=10, help="of training after ENC; 0: none")
-    parser.add_argument("--lr", type=float, default=0.01)
+    parser.add_argument("--lr", type=float, default=3e-4)
     parser.add_argument("--bfloat16", action="store_true", help="train ENC's network in mixed precision")
     parser.add_argument("--shares", type=float, nargs="*", help="of the multiplications")
     parser.add_argument("--methods", nargs="*", help=", ".join(METHODS))

@@ -217,7 +217,7 @@ def test_coded_bytes_fall_with_the_rank() -> None:
 
 def test_interrupted_training_goes_on_to_the_same_bits(tmp_path: Path) -> None:
     path = tmp_path / "training.nncz"
-    method: dict[str, Any] = {"target": 0.6, "epochs": 2, "lr": 0.05}
+    method: dict[str, Any] = {"target": 0.6, "epochs": 2, "lr": 1e-3}
     whole = ENC(**method).fit(small(), batches(), F.cross_entropy)
     assert [row["stage"] for row in whole.history] == ["decompose", "tune", "tune"]
 

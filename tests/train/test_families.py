@@ -60,21 +60,22 @@ def test_half_of_resnet20_without_a_gradient_step() -> None:
     assert FOLDER is not None
     task = TASKS["resnet20_cifar10"]
     model = task.build(read_safetensors(FOLDER / "weights" / "resnet20_cifar10.safetensors"))
-    images, labels = train_images(FOLDER, 256)
-    batches = list(zip(images.split(128), labels.split(128), strict=True))
+    images, labels = train_images(FOLDER, 300)
+    batches = list(zip(images.split(100), labels.split(100), strict=True))
 
     def accuracy(network: nn.Module) -> float:
-        return task.evaluate(network, FOLDER, 1000)["top1"]
+        return task.evaluate(network.eval(), FOLDER, 1000)["top1"]
 
-    paper: dict[str, Any] = {"form": "paper", "metric": "pca", "factors": "svd"}
-    result = ENC(0.5).fit(model, batches, F.cross_entropy)
+    paper: dict[str, Any] = {"form": "paper", "metric": "pca", "factors": "svd", "examples": 300}
+    before = accuracy(model)
+    result = ENC(0.5, examples=300).fit(model, batches, F.cross_entropy)
     ours = accuracy(result.model)
+    print(f"{before:.2f} -> exact {ours:.2f}", flush=True)
     uniform = accuracy(ENC(0.5, search="uniform", **paper).fit(model, batches, F.cross_entropy).model)
-    mapped = accuracy(ENC(0.5, search="map", **paper).fit(model, batches, F.cross_entropy).model)
-    print(f"{accuracy(model):.2f} -> exact {ours:.2f}, ENC-Map {mapped:.2f}, uniform {uniform:.2f}")
+    print(f"uniform {uniform:.2f}", flush=True)
     assert result.history[0]["cost"] <= 0.5
-    assert ours >= accuracy(model) - 4
-    assert ours > mapped > uniform
+    assert ours >= before - 4
+    assert ours > uniform
 
 
 @needs_data

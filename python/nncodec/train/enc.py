@@ -22,7 +22,7 @@ from nncodec.train.layer_costs import Complexity
 from nncodec.train.lowrank import Form, forms_of, full_rank, replacement, split
 from nncodec.train.rank_curves import Network, put
 from nncodec.train.refit import refit
-from nncodec.train.steps import compressible, cosine, epoch, sgd
+from nncodec.train.steps import compressible, cosine, epoch
 
 if TYPE_CHECKING:
     from nncodec.codecs import Codec
@@ -55,9 +55,9 @@ class ENC(Method):
         or truncated singular values of the weights.
     examples : int
         How many of the loader, from its start, curvature, accuracy and batch normalisation are measured on.
-    epochs, lr, momentum, weight_decay
-        Of training afterwards, by stochastic gradient descent; the rate falls to 0 along a cosine. Batch normalisation
-        keeps its statistics.
+    epochs, lr, weight_decay
+        Of training afterwards, by Adam; the rate falls to 0 along a cosine. Batch normalisation keeps its statistics,
+        so that training starts where least squares ended (plain gradient descent then diverges at usual rates).
     layers : tuple of str
         Glob patterns over names of weights. Layers that share their weight, and depthwise convolutions, stay as they
         are.
@@ -71,9 +71,8 @@ class ENC(Method):
     factors: Literal["curvature", "svd"] = "curvature"
     examples: int = 2048
     epochs: int = 0
-    lr: float = 0.01
-    momentum: float = 0.9
-    weight_decay: float = 1e-4
+    lr: float = 3e-4
+    weight_decay: float = 0.0
     layers: tuple[str, ...] = ("*",)
 
     def __post_init__(self) -> None:
@@ -107,7 +106,7 @@ class _Decomposing(Run):
             raise ValueError("model is a single layer: put it into an nn.Sequential")
         compressible(model, method.layers)
         self.chosen: dict[str, tuple[Form, int]] = {}
-        self.optimizer: torch.optim.SGD | None = None
+        self.optimizer: torch.optim.Optimizer | None = None
 
     @property
     def units(self) -> int:
@@ -129,10 +128,13 @@ class _Decomposing(Run):
         )
         return {"stage": "tune", "epoch": index - 1, "loss": value}
 
-    def _optimizer(self) -> torch.optim.SGD:
+    def _optimizer(self) -> torch.optim.Optimizer:
         if self.optimizer is None:
-            method = self.method
-            self.optimizer = sgd(self.model.parameters(), method.lr, method.momentum, method.weight_decay)
+            self.optimizer = torch.optim.Adam(
+                [p for p in self.model.parameters() if p.requires_grad],
+                self.method.lr,
+                weight_decay=self.method.weight_decay,
+            )
         return self.optimizer
 
     def _decompose(self) -> dict[str, Any]:
