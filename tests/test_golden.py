@@ -55,4 +55,5 @@ FINAL = {
     "weightless1",
     "ternary1",
     "lowrank1",
+    "trellis1",
 }

@@ -119,11 +119,48 @@ def thin() -> dict[str, Any]:
     }
 
 
-def goldens() -> dict[str, tuple[Any, Any, dict[str, float]]]:
-    """Name of each golden file to (input, codec, budget)."""
-    from nncodec.codecs import CODECS, Codebook, LowRank, Transform, Uniform, Universal, Weightless
+def smooth() -> dict[str, Any]:
+    """Kernels whose neighbours are alike, a matrix whose rows differ in scale, and a bias."""
+    kernels = np.cumsum(np.cumsum(bell(1152, 15).reshape(16, 8, 3, 3), axis=2), axis=3)
+    scale = np.ldexp(np.float32(1), np.arange(24) % 5)[:, None]
+    return {
+        "conv": kernels.astype(np.float32),
+        "dense": bell(720, 16).reshape(24, 30) * scale,
+        "half": bell(96, 17).reshape(8, 12).astype(np.float16),
+    }
 
-    made: dict[str, tuple[Any, Any, dict[str, float]]] = {}
+
+def tall() -> dict[str, Any]:
+    """A matrix whose columns are correlated, with more rows than a basis costs."""
+    return {"embedding": np.cumsum(bell(7680, 18).reshape(480, 16), axis=1).astype(np.float32)}
+
+
+def fine() -> dict[str, Any]:
+    """The same, of fewer rows."""
+    return {"embedding": tall()["embedding"][:96]}
+
+
+def mixed() -> dict[str, Any]:
+    """Kernels whose places are correlated in a way of their own."""
+    order = np.array([4, 0, 7, 2, 8, 5, 1, 6, 3])
+    kernels = np.cumsum(bell(2880, 21).reshape(320, 9), axis=1)[:, order]
+    return {"conv": kernels.astype(np.float32).reshape(20, 16, 3, 3)}
+
+
+def second_moments() -> dict[str, Any]:
+    """Of the inputs of the matrices of ``lossy``."""
+    made = {}
+    for name, n, seed in (("a", 20, 19), ("b", 25, 20)):
+        inputs = np.cumsum(bell(4 * n * n, seed).reshape(4 * n, n), axis=1).astype(np.float64)
+        made[name] = inputs.T @ inputs
+    return made
+
+
+def goldens() -> dict[str, tuple[Any, Any, dict[str, Any]]]:
+    """Name of each golden file to (input, codec, budget)."""
+    from nncodec.codecs import CODECS, Codebook, LowRank, Transform, Trellis, Uniform, Universal, Weightless
+
+    made: dict[str, tuple[Any, Any, dict[str, Any]]] = {}
     for codec in sorted(CODECS.values(), key=lambda codec: codec.id):
         name = f"v1_{codec.name}{codec.version}"
         if codec is Weightless:
@@ -150,6 +187,12 @@ def goldens() -> dict[str, tuple[Any, Any, dict[str, float]]]:
     ):
         variant = Universal(lattice, dither, coder, dimension)
         made[f"v1_universal1_{lattice}_{dither}_{coder}"] = (pruned, variant, {"step": 0.0625})
+    made["v1_trellis1_kernels"] = (smooth, Trellis(16), {"step": 0.0625})
+    made["v1_trellis1_columns"] = (tall, Trellis(8), {"step": 0.5})
+    made["v1_trellis1_mixed"] = (mixed, Trellis(64), {"step": 0.5})
+    made["v1_trellis1_fine"] = (fine, Trellis(1024), {"step": 0.0009765625})
+    made["v1_trellis1_large"] = (lossy, Trellis(8, alphabet="both_zero"), {"step": 0.0009765625})
+    made["v1_trellis1_feedback"] = (lossy, Trellis(32), {"step": 0.125, "hessian": second_moments()})
     made["v1_codebook1_clustered"] = (lossy, Codebook(size=5, dimension=2), {})
     made["v1_transform1_fixed"] = (kernels, Transform(bits=5, clusters=3), {})
     made["v1_transform1_bzip2"] = (kernels, Transform(bits=5, clusters=3, entropy="bzip2"), {})
