@@ -1,3 +1,5 @@
+#include <mutex>
+
 #include "codecs/chunk_decoder.hpp"
 #include "codecs/stored.hpp"
 #include "python/convert.hpp"
@@ -38,6 +40,7 @@ class PyChunkBatch {
         ChunkFailure failure;
         {
             const py::gil_scoped_release nogil;  // spans only from here; `views_` keeps the buffers alive
+            const std::lock_guard lock(turn_);
             failure = batch_->wait();
         }
         if (failure.job == SIZE_MAX) return py::none();
@@ -47,6 +50,7 @@ class PyChunkBatch {
   private:
     std::vector<BufferView> views_;
     std::vector<py::object> decoders_;
+    std::mutex turn_;  // of threads that wait for the same batch
     std::optional<ChunkBatch> batch_;
 };
 

@@ -1,3 +1,5 @@
+#include <mutex>
+
 #include "base/memory.hpp"
 #include "codecs/lossless.hpp"
 #include "python/convert.hpp"
@@ -8,10 +10,15 @@ namespace {
 // Elements from which on a decoder is built by the thread that decodes the record's first chunk.
 constexpr std::uint64_t kLazyFrom = 1U << 16;
 
-// A planned part and its buffer, which must stay open until the last chunk is encoded.
+// A planned part and its buffer, which must stay open until the last chunk is encoded. Chunks are moved out,
+// so threads take turns.
 struct PyEncoding {
+    PyEncoding(BufferView&& from, lossless::Encoding&& made)
+        : data(std::move(from)), encoding(std::move(made)) {}
+
     BufferView data;
     lossless::Encoding encoding;
+    std::mutex turn;
 };
 
 // part: (element type, columns, data)
@@ -32,8 +39,7 @@ std::vector<std::unique_ptr<PyEncoding>> encode_parts(const py::sequence& parts,
     }
     std::vector<std::unique_ptr<PyEncoding>> result;
     for (std::size_t i = 0; i < list.size(); ++i) {
-        result.push_back(
-            std::make_unique<PyEncoding>(PyEncoding{std::move(views[i]), std::move(encodings[i])}));
+        result.push_back(std::make_unique<PyEncoding>(std::move(views[i]), std::move(encodings[i])));
     }
     return result;
 }
@@ -52,6 +58,7 @@ py::list encode_chunks(PyEncoding& part, std::size_t first, std::size_t end, std
     std::vector<Bytes> chunks;
     {
         const py::gil_scoped_release nogil;
+        const std::lock_guard lock(part.turn);
         chunks = part.encoding.encode(first, end, threads);
     }
     py::list result;

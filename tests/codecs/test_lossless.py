@@ -2,6 +2,7 @@
 
 import random
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from math import prod
 from pathlib import Path
 
@@ -366,3 +367,27 @@ def test_long_float16_tensors_have_few_enough_symbols_for_registers():
         assert bits <= most
         assert (array is wide) or bits == most
         check(part_of(3, array.shape, array.tobytes()))
+
+
+def test_threads_share_an_encoding():
+    """Each takes other chunks of one part, and waits for the same batch; nothing else is promised."""
+    weights = np.random.default_rng(6).standard_normal(3 << 18).astype(np.float32)
+    (alone,) = _core.lossless_encode([(2, 256, weights)])
+    (shared,) = _core.lossless_encode([(2, 256, weights)])
+    want = [bytes(chunk) for chunk in alone.encode(0, alone.n_chunks)]
+    with ThreadPoolExecutor(4) as callers:
+        chunks = list(callers.map(lambda i: bytes(shared.encode(i, i + 1)[0]), range(shared.n_chunks)))
+    assert chunks == want
+    out = np.zeros_like(weights)
+    step = shared.chunk_elements
+    decoder = _core.lossless_decoder(shared.version, 2, len(weights), step, shared.model)
+    batch = _core.ChunkBatch(
+        [
+            (decoder, i, chunk, 0, _core.crc32c(chunk), out[i * step : (i + 1) * step])
+            for i, chunk in enumerate(chunks)
+        ],
+        2,
+    )
+    with ThreadPoolExecutor(4) as callers:
+        assert list(callers.map(lambda _: batch.wait(), range(4))) == [None] * 4
+    assert np.array_equal(out, weights)
