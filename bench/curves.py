@@ -1,7 +1,7 @@
-"""Draws rate-distortion curves from the outcome of the suite: ``python -m bench.curves OUTCOME.json docs/curves.png``.
+"""Draws rate-distortion curves: ``python -m bench.curves docs/images/rate_distortion.png OUTCOME.json...``.
 
-OUTCOME.json is what ``python -m bench rate_distortion --json`` printed. One panel per network: bits per element of the
-checkpoint against signal-to-noise ratio. Needs matplotlib.
+OUTCOME.json is what ``python -m bench rate_distortion --json`` printed; several are put together. One panel per
+network: bits per element of the checkpoint against signal-to-noise ratio. Needs matplotlib.
 """
 
 from __future__ import annotations
@@ -18,9 +18,11 @@ __all__ = ["draw", "read"]
 Curves = dict[str, dict[str, list[tuple[float, float]]]]
 
 
-def read(path: Path) -> Curves:
+def read(*paths: Path) -> Curves:
     """Network, then codec, to (bits, snr in dB)."""
-    rows: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))["rows"]
+    rows: list[dict[str, Any]] = []
+    for path in paths:
+        rows += json.loads(path.read_text(encoding="utf-8"))["rows"]
     curves: Curves = defaultdict(lambda: defaultdict(list))
     for row in rows:
         network, _, codec = str(row["network"]).partition(", ")
@@ -56,4 +58,4 @@ def draw(curves: Curves, path: Path) -> None:
 
 
 if __name__ == "__main__":
-    draw(read(Path(sys.argv[1])), Path(sys.argv[2]))
+    draw(read(*map(Path, sys.argv[2:])), Path(sys.argv[1]))

@@ -66,6 +66,30 @@ def test_importance_predicts_the_output_error() -> None:
         assert np.mean(measured) == pytest.approx(1e-6 * importance.sum(dtype=np.float64), rel=0.35)
 
 
+def test_errors_common_to_all_positions_count_before_a_pooling() -> None:
+    """Positive inputs that differ little within an image: their errors add up over the positions."""
+    torch.manual_seed(5)
+    model = nn.Sequential(
+        nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 6, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten()
+    )
+    x = torch.rand(96, 3, 1, 1) + 0.3 * torch.randn(96, 3, 8, 8)
+    found = calibrate(model, x.split(32))
+    assert found["2.weight"].coherence == pytest.approx(36)
+    hidden = model[:2](x).detach().double().mean((2, 3))
+    np.testing.assert_allclose(found["2.weight"].common, 36 * (hidden.T @ hidden)[None], rtol=1e-4)
+    moments = found["2.weight"].moments[0]
+    plain = found["2.weight"].input[0] / found["2.weight"].vectors
+    np.testing.assert_allclose(moments, plain + 35 * (hidden.T @ hidden).numpy() / 96, rtol=1e-4)
+
+
+def test_no_input_is_without_importance() -> None:
+    torch.manual_seed(6)
+    x = torch.randn(32, 4)
+    x[:, 1] = 0
+    importance = calibrate(nn.Linear(4, 3), [x])["weight"].importance(32)
+    assert importance[:, 1].min() > 1e-3 * importance.mean()
+
+
 CONVOLUTIONS = [
     nn.Conv1d(4, 6, 3, stride=2, padding=1, groups=2),
     nn.Conv2d(4, 6, (3, 2), stride=(2, 1), dilation=(1, 2), padding=(2, 1)),
@@ -165,7 +189,8 @@ def test_same_twice_and_through_a_file(tmp_path: Path) -> None:
     for name, layer in first.items():
         for other in (second[name], loaded[name]):
             assert (other.shape, other.vectors) == (layer.shape, layer.vectors)
-            for array in ("input", "mean", "output"):
+            assert other.coherence == layer.coherence
+            for array in ("input", "mean", "output", "common"):
                 np.testing.assert_array_equal(getattr(other, array), getattr(layer, array))
 
 

@@ -12,7 +12,7 @@ Frantar et al. 2022). Both need examples of inputs, and no labels. torch is impo
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from os import PathLike
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +27,9 @@ __all__ = ["Calibration", "LayerMoments", "calibrate"]
 _KIND, _VERSION = "nncodec calibration", 1
 # Embedding rows that never came up are still read one day: each row is counted this often more (Laplace's rule).
 UNSEEN = 1.0
+# Added to second moments, times their mean diagonal: what examples did not show may matter one day. Output moments come
+# from one noisy derivative per vector and need more.
+INPUT_DAMPING, OUTPUT_DAMPING = 0.01, 0.3
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,13 @@ class LayerMoments:
         for an embedding; (outputs,) where only its diagonal is known; empty where it was not asked for.
     vectors : int
         How many input vectors there were.
+    common : numpy.ndarray
+        float64, of convolutions. ``sum(m m^T)``, of shape ``input``, m the mean of an example's input vectors, once for
+        each of them: what the positions of an example have in common. Empty where that is not known.
+    coherence : float
+        Of convolutions: sum of the squares of derivatives summed over an example's positions, over the sum of the
+        derivatives' squares. An error common to all positions counts so much more than one that differs between them:
+        as often as there are positions, before a global average pooling.
     """
 
     shape: tuple[int, ...]
@@ -54,6 +64,16 @@ class LayerMoments:
     mean: NDArray[np.float64]
     output: NDArray[np.float64]
     vectors: int
+    common: NDArray[np.float64] = field(default_factory=lambda: np.empty((0, 0, 0)))
+    coherence: float = 1.0
+
+    @property
+    def moments(self) -> NDArray[np.float64]:
+        """Second moments of inputs per vector, (groups, k, k), what positions have in common weighed by coherence."""
+        total = self.input
+        if self.common.size and self.coherence > 1:
+            total = total + (self.coherence - 1) * self.common
+        return np.asarray(total / max(self.vectors, 1))
 
     @property
     def is_embedding(self) -> bool:
@@ -63,7 +83,8 @@ class LayerMoments:
     def importance(self, examples: int) -> NDArray[np.float32]:
         """Weight of each element's squared error: the diagonal of the matrix above, per example.
 
-        Shape ``shape``; all zero where the calibration never came by.
+        Shape ``shape``; all zero where the calibration never came by. A little of the mean is mixed in: an input that
+        no example used must not be coded at random.
         """
         if self.is_embedding:
             rows = (self.input + UNSEEN) / (self.input.sum() + UNSEEN * len(self.input))
@@ -73,9 +94,16 @@ class LayerMoments:
             return np.asarray(rows[:, None] * columns / examples, np.float32)
         # G is a sum over vectors already, so the input side is a mean.
         inputs = np.diagonal(self.input, axis1=1, axis2=2) / max(self.vectors, 1)
+        inputs = _damped(inputs, INPUT_DAMPING)
         outputs = _diagonal(self.output) if self.output.size else np.full(self.shape[0], float(self.vectors))
+        outputs = _damped(outputs, OUTPUT_DAMPING)
         per_group = np.repeat(inputs, self.shape[0] // len(inputs), axis=0)
         return np.asarray((outputs[:, None] * per_group / examples).reshape(self.shape), np.float32)
+
+
+def _damped(squares: NDArray[np.float64], share: float) -> NDArray[np.float64]:
+    """Nearer to their mean, which stays."""
+    return np.asarray((squares + share * squares.mean()) / (1 + share))
 
 
 def _diagonal(moment: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -129,6 +157,8 @@ class Calibration(Mapping[str, LayerMoments]):
                 "mean": layer.mean,
                 "output": layer.output,
                 "vectors": layer.vectors,
+                "common": layer.common,
+                "coherence": layer.coherence,
             }
             for name, layer in self.items()
         }
@@ -151,7 +181,13 @@ class Calibration(Mapping[str, LayerMoments]):
             )
         layers = {
             name: LayerMoments(
-                tuple(entry["shape"]), entry["input"], entry["mean"], entry["output"], entry["vectors"]
+                tuple(entry["shape"]),
+                entry["input"],
+                entry["mean"],
+                entry["output"],
+                entry["vectors"],
+                entry.get("common", np.empty((0, 0, 0))),
+                entry.get("coherence", 1.0),
             )
             for name, entry in content["layers"].items()
         }

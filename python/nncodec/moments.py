@@ -15,7 +15,8 @@ from nncodec.calibration import LayerMoments
 
 __all__ = ["Collector"]
 
-_COVERED = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Embedding)
+_CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+_COVERED = (nn.Linear, *_CONVOLUTIONS, nn.Embedding)
 # Patches of so many elements are made at a time, to bound memory: a 3x3 kernel reads every pixel nine times.
 _PATCH_ELEMENTS = 1 << 24
 
@@ -123,6 +124,8 @@ class _Moments:
             k = prod(self.shape[1:])
             self.input = torch.zeros(self.groups, k, k, **new)
             self.mean = torch.zeros(self.groups, k, **new)
+        self.common = torch.zeros_like(self.input) if isinstance(module, _CONVOLUTIONS) else torch.zeros(0)
+        self._squares = torch.zeros(2, **new)  # of sums of derivatives over positions; of the derivatives
         self.output = torch.zeros(0, 0, **new)
 
     def add_input(self, module: nn.Module, x: Tensor, enough: int | None = None) -> None:
@@ -135,7 +138,9 @@ class _Moments:
             x = x if x.ndim == len(self.shape) else x[None]  # convolutions take single examples too
             step = max(1, _PATCH_ELEMENTS // max(1, x[0].numel() * prod(self.shape[2:])))
             for piece in x.split(step):
-                self._add_vectors(patches(module, piece, _every(module, x, enough), self._turn))
+                vectors = patches(module, piece, _every(module, x, enough), self._turn)
+                self._add_vectors(vectors)
+                self._add_common(vectors, len(piece))
                 self._turn += 1
 
     def _add_vectors(self, x: Tensor) -> None:
@@ -145,6 +150,12 @@ class _Moments:
         self.mean += x.sum(1, dtype=torch.float64)
         self.vectors += x.shape[1]
 
+    def _add_common(self, x: Tensor, examples: int) -> None:
+        """What the positions of an example have in common. x: (groups, examples * positions, k)."""
+        x = x.reshape(len(x), examples, -1, x.shape[-1])
+        means = x.mean(2, dtype=torch.float32 if x.dtype.itemsize < 4 else x.dtype)
+        self.common += (means.transpose(1, 2) @ means).double() * x.shape[2]
+
     def add_derivative(self, derivative: Tensor) -> None:
         """derivative of the shape of the layer's output."""
         convolution = self.groups > 1 or len(self.shape) > 2
@@ -153,6 +164,9 @@ class _Moments:
         else:
             g = derivative.reshape(-1, derivative.shape[-1])
         g = g.float() if g.dtype.itemsize < 4 else g
+        if convolution and derivative.ndim == len(self.shape):
+            sums = derivative.flatten(2).sum(2, dtype=torch.float64)
+            self._squares += torch.stack([(sums**2).sum(), (g.double() ** 2).sum()])
         if not self.output.numel():
             self.output = self.output.new_zeros(g.shape[1], g.shape[1])
         self.output += (g.T @ g).double()
@@ -161,7 +175,11 @@ class _Moments:
         input_, mean, output = (
             np.asarray(t.cpu().numpy(), np.float64) for t in (self.input, self.mean, self.output)
         )
-        return LayerMoments(self.shape, input_, mean, output, self.vectors)
+        common = np.asarray(self.common.cpu().numpy(), np.float64)
+        coherent, all_ = self._squares.tolist()
+        return LayerMoments(
+            self.shape, input_, mean, output, self.vectors, common, coherent / all_ if all_ > 0 else 1.0
+        )
 
 
 def _every(module: nn.Module, x: Tensor, enough: int | None) -> int:

@@ -17,15 +17,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nncodec._core import fixed_log2, lower_root
-from nncodec.calibration import UNSEEN, Calibration, LayerMoments
+from nncodec.calibration import INPUT_DAMPING, OUTPUT_DAMPING, UNSEEN, Calibration, LayerMoments
 
 __all__ = ["Hessian", "Sides", "sides_of_layer", "sides_of_matrix", "step_factors"]
 
 Hessian = Calibration | Mapping[str, Any]
 
-# Added to each second moment, times its mean diagonal. Output moments come from one noisy derivative per vector and
-# need more.
-_INPUT_DAMPING, _OUTPUT_DAMPING = 0.01, 0.3
 # Steps are multiples of a quarter of an octave (exponents of eighths): finer ones would cost what they save.
 _UNIT = 2
 _MOST = 120
@@ -76,24 +73,24 @@ def sides_of_layer(layer: LayerMoments, examples: int) -> Sides:
         # A row is read or not: no feedback between rows, a step that suits how often.
         share = (layer.input + UNSEEN) / (layer.input.sum() + UNSEEN * rows)
         columns = layer.output if layer.output.size else np.eye(layer.shape[1]) * layer.vectors
-        return _sides(np.sqrt(share), None, (columns / examples)[None], _OUTPUT_DAMPING)
-    inputs = layer.input / max(layer.vectors, 1)
+        return _sides(np.sqrt(share), None, (columns / examples)[None], OUTPUT_DAMPING)
+    inputs = layer.moments
     if not layer.output.size:
         even = np.full(rows, math.sqrt(layer.vectors / examples))
-        return _sides(even, None, inputs, _INPUT_DAMPING)
+        return _sides(even, None, inputs, INPUT_DAMPING)
     if layer.output.ndim == 1:
         weights = layer.output / examples
-        return _sides(np.sqrt(weights + _OUTPUT_DAMPING * weights.mean()), None, inputs, _INPUT_DAMPING)
+        return _sides(np.sqrt(weights + OUTPUT_DAMPING * weights.mean()), None, inputs, INPUT_DAMPING)
     groups = np.arange(rows) // (rows // len(inputs))
     # Rows of different groups read different inputs: they cannot make up for each other.
-    root = _root(layer.output / examples * (groups[:, None] == groups), _OUTPUT_DAMPING)
-    return _sides(np.diagonal(root), root, inputs, _INPUT_DAMPING)
+    root = _root(layer.output / examples * (groups[:, None] == groups), OUTPUT_DAMPING)
+    return _sides(np.diagonal(root), root, inputs, INPUT_DAMPING)
 
 
 def sides_of_matrix(matrix: NDArray[np.float64], rows: int) -> Sides:
     """Of a second moment of inputs (columns, columns) or (groups, columns, columns); rows count alike."""
     moments = matrix if matrix.ndim == 3 else matrix[None]
-    return _sides(np.ones(rows), None, moments, _INPUT_DAMPING)
+    return _sides(np.ones(rows), None, moments, INPUT_DAMPING)
 
 
 def _root(moment: NDArray[np.float64], damping: float) -> NDArray[np.float64]:
