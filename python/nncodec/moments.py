@@ -138,7 +138,7 @@ class _Moments:
             x = x if x.ndim == len(self.shape) else x[None]  # convolutions take single examples too
             step = max(1, _PATCH_ELEMENTS // max(1, x[0].numel() * prod(self.shape[2:])))
             for piece in x.split(step):
-                vectors = patches(module, piece, _every(module, x, enough), self._turn)
+                vectors = patches(module, piece, every_position(module, x, enough), self._turn)
                 self._add_vectors(vectors)
                 self._add_common(vectors, len(piece))
                 self._turn += 1
@@ -182,7 +182,7 @@ class _Moments:
         )
 
 
-def _every(module: nn.Module, x: Tensor, enough: int | None) -> int:
+def every_position(module: nn.Module, x: Tensor, enough: int | None) -> int:
     """Of positions along each axis to take one, so that about so many vectors are left of a batch."""
     if enough is None:
         return 1

@@ -1,4 +1,4 @@
-"""LeNet-5 of the data folder, from five hundred images and without a gradient step. Skipped without the data."""
+"""Networks of the data folder, from a few hundred images and without a gradient step. Skipped without the data."""
 
 from __future__ import annotations
 

@@ -17,9 +17,9 @@ from torch.nn import functional as F
 from nncodec.train.base import Loss
 from nncodec.train.kfac import Factors, as_matrix, factors, likelihood, solve
 
-__all__ = ["Anchored", "Fisher", "curvature", "rise"]
+__all__ = ["ENOUGH", "Anchored", "Fisher", "curvature", "rise"]
 
-_ENOUGH = 8192  # vectors of a batch and layer: several times the rows of usual matrices
+ENOUGH = 8192  # vectors of a batch and layer: several times the rows of usual matrices
 
 Fisher: TypeAlias = Literal["true", "sampled", "empirical", "output"]
 
@@ -41,6 +41,7 @@ class Anchored:
         self.weight: Tensor = module.weight
         self.bias: Tensor | None = module.bias
         self.free = torch.ones_like(self.weight, dtype=torch.bool)
+        self.shifted: Tensor | None = None  # in the factors' shape; takes the target's place in `compensate`
         self.anchor()
 
     def anchor(self) -> None:
@@ -51,6 +52,10 @@ class Anchored:
     def of_weights(self, matrix: Tensor) -> Tensor:
         """What a matrix of the factors' shape holds for the weights, in their shape."""
         return matrix[:, :, : self.weight[0].numel()].reshape(self.weight.shape)
+
+    def original(self, of: Factors) -> Tensor:
+        """The target in the factors' shape."""
+        return as_matrix(of, self.target, self.target_bias if of.bias else None).to(of.input.dtype)
 
     def change(self, of: Factors) -> Tensor:
         """How far the layer is from its target, in the factors' shape."""
@@ -64,7 +69,7 @@ class Anchored:
         dtype = of.input.dtype
         solved = solve(
             of,
-            as_matrix(of, self.target, self.target_bias if of.bias else None).to(dtype),
+            self.original(of) if self.shifted is None else self.shifted,
             as_matrix(of, self.weight, bias).to(dtype),
             as_matrix(of, self.free, free_bias),
             iterations=iterations,
@@ -96,11 +101,11 @@ def curvature(
     matrix of half the squared error of whatever the model returns.
     """
     if fisher == "empirical":
-        return factors(model, batches, loss=loss, seed=seed, enough=_ENOUGH)
+        return factors(model, batches, loss=loss, seed=seed, enough=ENOUGH)
     if fisher == "sampled":
         draw = torch.Generator().manual_seed(seed)
-        return factors(model, batches, output=lambda z: _sampled(z, draw), seed=seed, enough=_ENOUGH)
-    return factors(model, batches, output=likelihood if fisher == "true" else None, seed=seed, enough=_ENOUGH)
+        return factors(model, batches, output=lambda z: _sampled(z, draw), seed=seed, enough=ENOUGH)
+    return factors(model, batches, output=likelihood if fisher == "true" else None, seed=seed, enough=ENOUGH)
 
 
 def _sampled(logits: Tensor, draw: torch.Generator) -> Tensor:

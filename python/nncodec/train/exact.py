@@ -46,11 +46,11 @@ def smallest_exact(weight: Tensor) -> str | Codec:
     return min(found, key=lambda codec: len(nncodec.encode({"w": values}, {"w": codec})))
 
 
-def smallest_file(state: Mapping[str, Any]) -> dict[str, str | Codec]:
+def smallest_file(state: Mapping[str, Any], *, thorough: bool = True) -> dict[str, str | Codec]:
     """The ``codec=`` that makes the smallest file of tensors of few values.
 
     Tensor by tensor; then, for files of up to :data:`_SMALL` bytes, each again while the others have theirs, since
-    small tensors of one codec share a record.
+    small tensors of one codec share a record (``thorough``).
     """
     import nncodec
 
@@ -60,6 +60,8 @@ def smallest_file(state: Mapping[str, Any]) -> dict[str, str | Codec]:
     def size(of: Mapping[str, str | Codec]) -> int:
         return len(nncodec.encode(state, codec_mapping(of)))
 
+    if not thorough:
+        return codec_mapping(chosen)
     best = size(chosen)
     starts = [{}, dict(chosen)] if best <= _SMALL else []
     for start in starts:

@@ -11,16 +11,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from nncodec.train.anchored import Anchored, Fisher, curvature, rise
+from nncodec.train.anchored import ENOUGH, Anchored, Fisher, curvature, rise
 from nncodec.train.base import Loader, Loss, Method, Run, codec_mapping
 from nncodec.train.batchnorm import measure_statistics
 from nncodec.train.calibrating import stratified, warn_of_missing
+from nncodec.train.crossed import cross_moments, shifted_target
 from nncodec.train.exact import smallest_exact
 from nncodec.train.kfac import Factors, as_matrix
 from nncodec.train.masks import masked
@@ -63,9 +65,10 @@ class MLPrune(Method):
         Of the pruned layers' weights, for ``size``: one that takes no budget. All else is lossless.
     steps : int
         In which the density falls geometrically; 1 is the paper's one shot.
-    compensation : {"anchored", "joint", "summed", "none"}
+    compensation : {"anchored", "corrected", "joint", "summed", "none"}
         Weights that stay: the least-squares solution around the original network, with factors measured anew in each
-        step; the same with factors of the original network throughout; the paper's sum of single updates; nothing.
+        step; the same around weights that would give the original outputs on the inputs of now;
+        with factors of the original network throughout; the paper's sum of single updates; nothing.
     fisher : {"true", "sampled", "empirical", "output"}
         For a classifier's logits the Fisher matrix over all labels, with one drawn from the predictions, or with
         the labels and ``loss``; for any other output the Gauss-Newton matrix of its squared error.
@@ -98,7 +101,7 @@ class MLPrune(Method):
     size: int | None = None
     codec: str | Codec = "lossless"
     steps: int = 12
-    compensation: Literal["anchored", "joint", "summed", "none"] = "anchored"
+    compensation: Literal["anchored", "corrected", "joint", "summed", "none"] = "anchored"
     fisher: Fisher = "true"
     gamma: float = 1e-5
     price: Literal["weight", "bits"] = "weight"
@@ -120,9 +123,9 @@ class MLPrune(Method):
             raise ValueError(f"sparsity must be at least 0 and below 1, got {self.sparsity!r}")
         if self.size is not None and self.size < 1:
             raise ValueError(f"size must be positive, got {self.size!r}")
-        if self.compensation not in ("anchored", "joint", "summed", "none"):
+        if self.compensation not in ("anchored", "corrected", "joint", "summed", "none"):
             raise ValueError(
-                f"compensation must be 'anchored', 'joint', 'summed' or 'none', got {self.compensation!r}"
+                f"compensation must be 'anchored', 'corrected', 'joint', 'summed' or 'none', got {self.compensation!r}"
             )
         if self.price not in ("weight", "bits"):
             raise ValueError(f"price must be 'weight' or 'bits', got {self.price!r}")
@@ -156,6 +159,9 @@ class Pruning(Run):
             raise ValueError("layers: none of them is reached by the examples")
         self.layers = {name: Anchored(module) for name, module in self.modules.items()}
         self.weights: int = sum(layer.weight.numel() for layer in self.layers.values())
+        self.original: nn.Module | None = None
+        if method.compensation == "corrected":
+            self.original = deepcopy(model)
         self.factors: dict[str, Factors] = {}
         self.optimizer = self._optimizer()
         self.plan: list[tuple[str, int, int]] = []
@@ -176,10 +182,11 @@ class Pruning(Run):
 
     def _prune(self, step: int, index: int) -> dict[str, Any]:
         method = self.method
-        if not self.factors or method.compensation == "anchored" or method.between:
+        if not self.factors or method.compensation in ("anchored", "corrected") or method.between:
             self.factors = curvature(self.model, self.calibration, method.fisher, self.loss, index)
         with torch.no_grad():
             damped = {name: self.factors[name].damped(method.gamma) for name in self.layers}
+            self._shift(damped)
             scores = {name: self._scores(name, damped[name]) for name in self.layers}
             goal = self._goal(scores)
             residual, tries = 0.0, 0
@@ -208,6 +215,17 @@ class Pruning(Run):
             "densities": densities,
         }
 
+    def _shift(self, damped: Mapping[str, Factors]) -> None:
+        """New targets, by what the layers read now."""
+        if self.original is None:
+            return
+        cross = cross_moments(self.original, self.model, self.layers, self.calibration, ENOUGH)
+        for name, layer in self.layers.items():
+            layer.shifted = None
+            if name in cross:
+                of = self.factors[name]
+                layer.shifted = shifted_target(of, damped[name], cross[name], layer.original(of))
+
     def kept(self) -> int:
         return sum(int(layer.free.sum()) for layer in self.layers.values())
 
@@ -231,7 +249,7 @@ class Pruning(Run):
             if self.method.compensation == "summed":
                 self._summed(layer, damped[name], gone & (layer.weight != 0))
             layer.weight.masked_fill_(gone, 0.0)
-            if self.method.compensation in ("anchored", "joint"):
+            if self.method.compensation in ("anchored", "corrected", "joint"):
                 left = max(left, layer.compensate(damped[name], self.method.iterations))
             if layer.bias is not None:  # nothing depends on the output of a dead unit
                 layer.bias.masked_fill_(
@@ -302,6 +320,8 @@ class Pruning(Run):
         if number + 1 == epochs:
             for layer in self.layers.values():
                 layer.anchor()  # what was learnt is the new original
+            if self.original is not None:
+                self.original = deepcopy(self.model)
         return {"epoch": number, "loss": value, "sparsity": 1 - self.kept() / self.weights}
 
     # --- outcome

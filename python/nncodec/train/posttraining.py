@@ -9,7 +9,8 @@ costs less loss at 0 than a share of a step squared is pruned, and one number fo
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -20,7 +21,7 @@ from nncodec.train.anchored import Anchored, Fisher, curvature, rise
 from nncodec.train.base import Loader, Loss, Method, Run
 from nncodec.train.batchnorm import fold_statistics
 from nncodec.train.clusters import cluster_count, lloyd, nearest, start
-from nncodec.train.exact import smallest_exact, smallest_file
+from nncodec.train.exact import smallest_file
 from nncodec.train.kfac import Factors, as_matrix
 from nncodec.train.mlprune import MLPrune, Pruning, check_calibration
 from nncodec.train.rounding import round_to_powers
@@ -33,6 +34,7 @@ __all__ = ["PostTraining"]
 
 _SEARCH = 20
 _MARGIN = 0.99  # of the size, that levels are chosen for: what is frozen later changes it a little
+_TRIMS = 6
 _TAIL = 1.5  # after a share s of the steps, (1 - s) ** _TAIL of the weights are free
 
 
@@ -60,6 +62,9 @@ class PostTraining(Method):
         A weight is worth a level other than 0 from so many steps of the grid on.
     fisher, gamma, cap, examples, iterations, layers
         As in :class:`MLPrune`.
+    corrected : bool
+        Layers aim for the outputs of the original network, on the inputs that they get by now; otherwise for their
+        original weights.
     batchnorm : bool
         Measure the running statistics of batch normalisations anew, and fold them into weight and bias in the end.
     precision : float
@@ -79,6 +84,7 @@ class PostTraining(Method):
     cap: float = 1.0
     examples: int = 2000
     iterations: int = 60
+    corrected: bool = True
     batchnorm: bool = True
     precision: float = 1 / 32
     layers: tuple[str, ...] = ("*",)
@@ -118,6 +124,7 @@ class PostTraining(Method):
             examples=self.examples,
             iterations=self.iterations,
             batchnorm=self.batchnorm,
+            compensation="corrected" if self.corrected else "anchored",
             layers=self.layers,
         )
 
@@ -132,6 +139,7 @@ class _Quantising(Pruning):
         self.levels: dict[str, Tensor] = {}
         self.steps: dict[str, float] = {}
         self.correction = 1.0  # bytes of a real file over those foreseen
+        self.growth = 1.0  # of the bytes foreseen, by compensation, which makes weights larger
         state = model.state_dict()
         self.raw = sum(value.numel() * value.element_size() for value in state.values())
         self.elements = sum(value.numel() for value in state.values())
@@ -150,6 +158,7 @@ class _Quantising(Pruning):
         self.factors = curvature(self.model, self.calibration, self.options.fisher, self.loss, index)
         with torch.no_grad():
             damped = {name: self.factors[name].damped(self.options.gamma) for name in self.layers}
+            self._shift(damped)
             return self._quantise(number, of, damped) if kind == "quantise" else self._settle(damped)
 
     # --- sizes
@@ -179,21 +188,28 @@ class _Quantising(Pruning):
             if middle in (low, high):
                 break
             self._set_steps(ordered, middle, spread)
-            if rest + self.correction * self._foreseen(scores, ordered[middle - 1]) <= limit:
+            masks = {name: score >= ordered[middle - 1] for name, score in scores.items()}
+            if rest + self.correction * self.growth * self._foreseen(masks) <= limit:
                 low = middle
             else:
                 high = middle
         self._set_steps(ordered, low, spread)
         # Once more, with what the codecs make of it.
-        real = 0
-        for name, layer in self.layers.items():
-            made = torch.zeros_like(layer.weight)
-            kept = scores[name] >= ordered[low - 1]
-            made[kept] = self._rounded(name, layer.weight[kept]).to(made.dtype)
-            real += _coded(made, smallest_exact(made))
-        foreseen = self._foreseen(scores, ordered[low - 1])
+        masks = {name: score >= ordered[low - 1] for name, score in scores.items()}
+        made = {name: self._placed(name, masks[name]) for name in self.layers}
+        real = self._sizes(False)(made) - rest
+        foreseen = self._foreseen(masks)
         self.correction = min(max(real / max(foreseen, 1.0), 0.3), 3.0)
         return low
+
+    def _compensate(self, damped: Mapping[str, Factors]) -> float:
+        if self.limit is None:
+            return super()._compensate(damped)
+        kept = {name: layer.free for name, layer in self.layers.items()}
+        before = self._foreseen(kept)
+        residual = super()._compensate(damped)
+        self.growth = min(max(self._foreseen(kept) / before, 1.0), 2.0)
+        return residual
 
     def _weight_of(self, name: str, scores: Tensor) -> float:
         """Twice the loss over the weight squared, on average over what is left of a layer."""
@@ -224,29 +240,54 @@ class _Quantising(Pruning):
         book = start(survivors, count, False)
         return lloyd(survivors, book, torch.ones_like(book, dtype=torch.bool))
 
-    def _foreseen(self, scores: Mapping[str, Tensor], threshold: Tensor) -> float:
+    def _foreseen(self, kept: Mapping[str, Tensor]) -> float:
         """Bytes of all layers at the entropy of their levels, with four for each level."""
         total = 0.0
         for name, layer in self.layers.items():
-            survivors = layer.weight[scores[name] >= threshold]
+            survivors = layer.weight[kept[name]]
             counts = self._rounded(name, survivors).unique(return_counts=True)[1].double()
             zeros = counts.new_tensor([max(1, layer.weight.numel() - len(survivors))])
             counts = torch.cat((zeros, counts))
             total += float((counts * torch.log2(counts.sum() / counts)).sum()) / 8 + 4 * len(counts)
         return total
 
-    def _rest(self) -> int:
-        """Bytes of all else, as it will be."""
-        from copy import deepcopy
+    def _placed(self, name: str, kept: Tensor) -> Tensor:
+        """A layer's weights on its grid, those that are not kept at 0."""
+        weight = self.layers[name].weight
+        made = torch.zeros_like(weight)
+        made[kept] = self._rounded(name, weight[kept]).to(made.dtype)
+        return made
 
-        import nncodec  # the engine is needed for files alone
-
+    def _finished(self) -> dict[str, Any]:
+        """The state dict as it would be, were this the end."""
         model = deepcopy(self.model)
         self._finish(model)
-        state = model.state_dict()
+        found: dict[str, Any] = model.state_dict()
+        return found
+
+    def _rest(self) -> int:
+        """Bytes of a file without these layers."""
+        import nncodec  # the engine is needed for files alone
+
+        state = self._finished()
         for name in self.layers:
             del state[name]
-        return len(nncodec.encode(state, smallest_file(state)))
+        return len(nncodec.encode(state, smallest_file(state, thorough=False)))
+
+    def _sizes(self, thorough: bool) -> Callable[[Mapping[str, Tensor]], int]:
+        """A function from the layers' weights to the bytes of the file, by the codecs that suit the first it gets."""
+        import nncodec  # the engine is needed for files alone
+
+        state = self._finished()
+        codec: dict[str, str | Codec] = {}
+
+        def size(weights: Mapping[str, Tensor]) -> int:
+            state.update({name: weight.detach() for name, weight in weights.items()})
+            if not codec:
+                codec.update(smallest_file(state, thorough=thorough))
+            return len(nncodec.encode(state, codec))
+
+        return size
 
     # --- quantising
 
@@ -254,7 +295,7 @@ class _Quantising(Pruning):
         """The values of each layer, ascending, without 0; what is pruned stays at 0."""
         limit = self.limit
         if limit is not None and self.options.clusters is None:
-            self._widen(limit * _MARGIN - self._rest())
+            self._widen(limit * _MARGIN)
         for name, layer in self.layers.items():
             self.alive[name] = layer.free.clone()
             survivors = layer.weight[layer.free]
@@ -269,18 +310,13 @@ class _Quantising(Pruning):
     def _widen(self, limit: float) -> None:
         """Steps larger by a common factor, for compensation has made the weights larger since they were chosen."""
         steps = dict(self.steps)
-        codecs: dict[str, str | Codec] = {}
+        size = self._sizes(True)
 
         def fits(factor: float) -> bool:
-            total = 0
-            for name, layer in self.layers.items():
-                self.steps[name] = steps[name] * factor
-                made = torch.zeros_like(layer.weight)
-                made[layer.free] = self._rounded(name, layer.weight[layer.free]).to(made.dtype)
-                if name not in codecs:
-                    codecs[name] = smallest_exact(made)
-                total += _coded(made, codecs[name])
-            return total <= limit
+            self.steps = {name: step * factor for name, step in steps.items()}
+            return (
+                size({name: self._placed(name, layer.free) for name, layer in self.layers.items()}) <= limit
+            )
 
         low, high = 1.0, 1.0
         while not fits(high) and high < 4:
@@ -337,6 +373,7 @@ class _Quantising(Pruning):
         if self.options.batchnorm:
             self._normalise()
         self._finish(self.model)
+        self._trim(damped)
         nonzero = sum(int(layer.weight.count_nonzero()) for layer in self.layers.values())
         return {
             "settle": 0,
@@ -350,21 +387,13 @@ class _Quantising(Pruning):
         limit = self.limit
         if limit is None:
             return
-        rest = self._rest()
-        scores = {
-            name: torch.where(
-                layer.weight != 0, layer.weight**2 * layer.of_weights(damped[name].diagonal()), -torch.inf
-            )
-            for name, layer in self.layers.items()
-        }
-
-        codecs = {name: smallest_exact(layer.weight) for name, layer in self.layers.items()}
+        scores = self._by_worth(damped)
+        size = self._sizes(True)
 
         def fits(count: int) -> bool:
             gone = lowest(scores, count, 1.0)
-            return limit >= rest + sum(
-                _coded(layer.weight.masked_fill(gone[name], 0.0), codecs[name])
-                for name, layer in self.layers.items()
+            return limit >= size(
+                {name: layer.weight.masked_fill(gone[name], 0.0) for name, layer in self.layers.items()}
             )
 
         low = sum(int((layer.weight == 0).sum()) for layer in self.layers.values())
@@ -378,7 +407,34 @@ class _Quantising(Pruning):
         while high - low > tolerance:
             middle = (low + high) // 2
             low, high = (low, middle) if fits(middle) else (middle, high)
-        gone = lowest(scores, high, 1.0)
+        self._zero(lowest(scores, high, 1.0))
+
+    def _trim(self, damped: Mapping[str, Factors]) -> None:
+        """The last bytes over the limit, now that the file is known."""
+        import nncodec  # the engine is needed for files alone
+
+        limit = self.limit
+        for _ in range(_TRIMS if limit is not None else 0):
+            assert limit is not None
+            state = self.model.state_dict()
+            size = len(nncodec.encode(state, smallest_file(state)))
+            if size <= limit:
+                return
+            scores = self._by_worth(damped)
+            nonzero = sum(int(layer.weight.count_nonzero()) for layer in self.layers.values())
+            more = math.ceil(nonzero * min(0.2, 1.2 * (1 - limit / size)))
+            self._zero(lowest(scores, self.weights - nonzero + more, 1.0))
+
+    def _by_worth(self, damped: Mapping[str, Factors]) -> dict[str, Tensor]:
+        """What each frozen weight would cost at 0; those that are there come first."""
+        return {
+            name: torch.where(
+                layer.weight != 0, layer.weight**2 * layer.of_weights(damped[name].diagonal()), -torch.inf
+            )
+            for name, layer in self.layers.items()
+        }
+
+    def _zero(self, gone: Mapping[str, Tensor]) -> None:
         for name, layer in self.layers.items():
             layer.weight.masked_fill_(gone[name], 0.0)
 
@@ -400,6 +456,7 @@ class _Quantising(Pruning):
             "levels": self.levels,
             "steps": self.steps,
             "correction": self.correction,
+            "growth": self.growth,
         }
         return super().state() | more
 
@@ -410,17 +467,11 @@ class _Quantising(Pruning):
             self.alive[name] = state["alive"][name].to(device)
             if name in state["levels"]:
                 self.levels[name] = state["levels"][name].to(device)
-        self.steps, self.correction = dict(state["steps"]), state["correction"]
+        self.steps = dict(state["steps"])
+        self.correction, self.growth = state["correction"], state["growth"]
 
     def codec(self) -> Mapping[str, str | Codec]:
         return smallest_file(self.model.state_dict())
-
-
-def _coded(weight: Tensor, codec: str | Codec) -> int:
-    """Bytes that one layer adds to a file."""
-    import nncodec  # the engine is needed for files alone
-
-    return len(nncodec.encode({"w": weight.detach().cpu()}, {"w": codec})) - len(nncodec.encode({}))
 
 
 def _move_values(layer: Anchored, of: Factors, each: bool) -> None:
@@ -429,12 +480,13 @@ def _move_values(layer: Anchored, of: Factors, each: bool) -> None:
     values = weight[weight != 0].unique()
     if not len(values):
         return
+    wanted = layer.target if layer.shifted is None else layer.of_weights(layer.shifted)
     if of.bias:  # a free bias takes what it can of any change: the Schur complement is left
         a = of.input
         rest = a[:, :-1, :-1] - a[:, :-1, -1:] * a[:, -1:, :-1] / a[:, -1:, -1:]
         of = Factors(rest, of.output, False)
     dtype = of.input.dtype
-    target = as_matrix(of, layer.target, None).to(dtype)
+    target = as_matrix(of, wanted, None).to(dtype)
     parts = [(weight == value).to(dtype) for value in values] if each else [weight.to(dtype)]
     basis = [as_matrix(of, part, None) for part in parts]
     images = [of.product(matrix) for matrix in basis]
