@@ -5,6 +5,7 @@
 #include <cmath>
 #include <limits>
 #include <numeric>
+#include <utility>
 
 #include "base/parallel.hpp"
 #include "entropy/adaptive_bytes.hpp"
@@ -210,26 +211,38 @@ double estimated_bits(std::uint8_t sum) noexcept {
 double estimated_bits(const TensorSide& t) {
     // How often each sum occurs: scales of rows x those of the elements of a row.
     constexpr int kRange = 4096;
-    std::vector<double> in_row(2 * kRange);
-    for (std::size_t c = 0; c < t.columns; ++c) {
-        for (std::size_t p = 0; p < t.positions; ++p) {
-            const int scale =
-                (t.scales[1].empty() ? 0 : t.scales[1][c]) + (t.scales[2].empty() ? 0 : t.scales[2][p]);
-            in_row[static_cast<std::size_t>(scale + kRange)] += 1;
+    std::vector<double> counts(2 * kRange);
+    struct Bin {
+        int scale;
+        double count;
+    };
+    const auto bins_of = [&](auto each) {
+        std::vector<int> seen;
+        each([&](int scale) {
+            double& count = counts[static_cast<std::size_t>(scale + kRange)];
+            if (count == 0) seen.push_back(scale);
+            count += 1;
+        });
+        std::sort(seen.begin(), seen.end());
+        std::vector<Bin> bins;
+        for (const int scale : seen)
+            bins.push_back({scale, std::exchange(counts[static_cast<std::size_t>(scale + kRange)], 0.0)});
+        return bins;
+    };
+    const std::vector<Bin> in_row = bins_of([&](auto add) {
+        for (std::size_t c = 0; c < t.columns; ++c) {
+            for (std::size_t p = 0; p < t.positions; ++p)
+                add((t.scales[1].empty() ? 0 : t.scales[1][c]) + (t.scales[2].empty() ? 0 : t.scales[2][p]));
         }
-    }
-    std::vector<double> rows(2 * kRange);
-    for (std::size_t r = 0; r < t.rows; ++r)
-        rows[static_cast<std::size_t>((t.scales[0].empty() ? 0 : t.scales[0][r]) + kRange)] += 1;
+    });
+    const std::vector<Bin> rows = bins_of([&](auto add) {
+        for (std::size_t r = 0; r < t.rows; ++r) add(t.scales[0].empty() ? 0 : t.scales[0][r]);
+    });
     double bits = 0;
-    for (int row = -kRange; row < kRange; ++row) {
-        const double count = rows[static_cast<std::size_t>(row + kRange)];
-        if (count == 0) continue;
-        for (int scale = -kRange; scale < kRange; ++scale) {
-            const double of_row = in_row[static_cast<std::size_t>(scale + kRange)];
-            if (of_row == 0) continue;
-            const int sum = std::clamp(t.offset + row + scale, 0, 255);
-            bits += count * of_row * bits_table()[static_cast<std::size_t>(sum)];
+    for (const Bin& row : rows) {
+        for (const Bin& of_row : in_row) {
+            const int sum = std::clamp(t.offset + row.scale + of_row.scale, 0, 255);
+            bits += row.count * of_row.count * bits_table()[static_cast<std::size_t>(sum)];
         }
     }
     for (unsigned axis = 0; axis < 3; ++axis) {
