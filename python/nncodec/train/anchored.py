@@ -110,6 +110,7 @@ def curvature(
 
 def _sampled(logits: Tensor, draw: torch.Generator) -> Tensor:
     """Negative log-likelihood of a label per example, drawn from the predictions."""
+    likelihood(logits)  # for its errors
     chances = logits.detach().float().softmax(-1).reshape(-1, logits.shape[-1])
     labels = torch.multinomial(chances.cpu(), 1, generator=draw)[:, 0].to(logits.device)
     losses = F.cross_entropy(logits.reshape(-1, logits.shape[-1]), labels, reduction="none")

@@ -147,6 +147,11 @@ class Method(ABC):
         loss : callable
             ``loss(model(inputs), targets)``, the mean over the batch; or what :func:`nncodec.train.distill` makes of
             one.
+
+        Raises
+        ------
+        ValueError
+            For an empty loader, a model without layers that the method changes, NaN or infinite parameters.
         """
         work = model if self.inplace else deepcopy(model)
         if self.device is not None:
@@ -157,6 +162,7 @@ class Method(ABC):
             torch.random.fork_rng([cuda] if cuda.type == "cuda" else []),
             watching(loss, work),
         ):
+            _check_finite(work)
             torch.manual_seed(_mixed(self.seed, 0))
             run = self._begin(work, loader, loss)
             history = self._resume(run)
@@ -217,6 +223,12 @@ class Method(ABC):
         run.restore(content["state"])
         history: History = list(content["history"])
         return history
+
+
+def _check_finite(model: nn.Module) -> None:
+    for name, parameter in model.named_parameters():
+        if parameter.is_floating_point() and not bool(torch.isfinite(parameter.detach()).all()):
+            raise ValueError(f"model: parameter {name!r} has NaN or infinite elements")
 
 
 def codec_mapping(choices: Mapping[str, str | Codec]) -> dict[str, str | Codec]:

@@ -44,7 +44,10 @@ def freeze_statistics(model: nn.Module) -> None:
 
 @torch.no_grad()  # type: ignore[untyped-decorator]
 def measure_statistics(model: nn.Module, loader: Loader) -> None:
-    """Running statistics of the weights as they are: plain averages over one pass."""
+    """Running statistics of the weights as they are: plain averages over one pass, all else (dropout) in evaluation.
+
+    ValueError for an empty loader.
+    """
     norms = [m for m in model.modules() if isinstance(m, _NORMS) and m.running_mean is not None]
     if not norms:
         return
@@ -52,9 +55,15 @@ def measure_statistics(model: nn.Module, loader: Loader) -> None:
     for module in norms:
         module.reset_running_stats()
         module.momentum = None  # the average of all batches
-    model.train()
+    model.eval()
+    for module in norms:
+        module.train()
     device = device_of(model)
+    batches = 0
     for inputs, _ in loader:
         call(model, moved(inputs, device))
+        batches += 1
+    if not batches:
+        raise ValueError("loader is empty: give a DataLoader or a list of batches")
     for module, momentum in zip(norms, before, strict=True):
         module.momentum = momentum

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Iterable
 from typing import Any
@@ -12,7 +13,7 @@ from torch import Tensor
 from nncodec.train.base import Loader
 from nncodec.train.steps import count_examples
 
-__all__ = ["stratified", "warn_of_missing"]
+__all__ = ["stratified", "warn_of_missing", "warn_of_size"]
 
 
 def stratified(loader: Loader, count: int, batch: int = 500) -> list[tuple[Any, Any]]:
@@ -48,7 +49,8 @@ def stratified(loader: Loader, count: int, batch: int = 500) -> list[tuple[Any, 
         raise ValueError("loader is empty: give a DataLoader or a list of batches")
     x, y, _ = _chosen(torch.cat(inputs), torch.cat(labels), keys, count)
     order = torch.randperm(len(y)).to(y.device)
-    return list(zip(x[order].split(batch), y[order].split(batch), strict=True))
+    parts = -(-len(y) // batch)  # of one size, or averages over batches would not be those over examples
+    return list(zip(x[order].tensor_split(parts), y[order].tensor_split(parts), strict=True))
 
 
 def warn_of_missing(outputs: Any, batches: Iterable[tuple[Any, Any]]) -> None:
@@ -65,6 +67,15 @@ def warn_of_missing(outputs: Any, batches: Iterable[tuple[Any, Any]]) -> None:
             UserWarning,
             stacklevel=2,
         )
+
+
+def warn_of_size(made: int, wanted: float) -> None:
+    """Warn that a file is larger than it was to be: there is more than weights in it, or each layer needs one."""
+    warnings.warn(
+        f"size: the file has {made} bytes instead of {math.floor(wanted)}; no fewer were reached",
+        UserWarning,
+        stacklevel=2,
+    )
 
 
 def _classes(inputs: Any, targets: Any) -> bool:

@@ -18,7 +18,7 @@ from torch.nn.utils import parametrize
 from nncodec.train.base import Loader, Loss, Method, Run, codec_mapping
 from nncodec.train.batchnorm import measure_statistics
 from nncodec.train.layer_costs import coded_bytes
-from nncodec.train.steps import compressible, cosine, epoch, sgd
+from nncodec.train.steps import alone, compressible, cosine, epoch, sgd
 from nncodec.train.structures import BlockCirculant, DepthwiseSeparable, Kronecker, Monarch, Structure
 
 if TYPE_CHECKING:
@@ -191,6 +191,8 @@ class _Structuring(Run):
             shape = tuple(module.weight.shape)
             if not structure.fits(shape):
                 raise ValueError(f"structures: {name!r} of shape {shape} cannot be {structure}")
+            if not alone(model, module):
+                raise ValueError(f"structures: another module shares {name!r}, which must stay as it is")
             parametrize.register_parametrization(module, "weight", _Expanded(structure, shape))
             self.names.append(name)
         self.optimizer = sgd(model.parameters(), method.lr, method.momentum, method.weight_decay)

@@ -130,8 +130,11 @@ class _Decomposing(Run):
 
     def _optimizer(self) -> torch.optim.Optimizer:
         if self.optimizer is None:
+            trained = [p for p in self.model.parameters() if p.requires_grad]
+            if not trained:
+                raise ValueError("model has no parameter that requires a gradient: nothing can be trained")
             self.optimizer = torch.optim.Adam(
-                [p for p in self.model.parameters() if p.requires_grad],
+                trained,
                 self.method.lr,
                 weight_decay=self.method.weight_decay,
             )

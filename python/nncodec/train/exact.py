@@ -31,7 +31,8 @@ def choices(weight: Tensor) -> list[str | Codec]:
     if distinct <= max(1, values.numel() // 4):
         negative_zero = bool((values.signbit() & (values == 0)).any())
         found += [Codebook()] if distinct <= 1 << 16 else []
-        found += [UniversalExact()] if distinct <= _FEW and not negative_zero else []
+        as_float32 = bool((values.float().to(values.dtype) == values).all())
+        found += [UniversalExact()] if distinct <= _FEW and as_float32 and not negative_zero else []
     return found
 
 

@@ -94,8 +94,21 @@ def likelihood(logits: Tensor) -> Tensor:
 
     2 sqrt(softmax): the squared length of its change is four times the squared Hellinger distance, so twice the
     Kullback-Leibler divergence to second order. No label is sampled.
+
+    TypeError for what is no tensor, ValueError for a single class, of which all outputs would mean the same.
     """
-    return 2 * logits.softmax(-1).sqrt()
+    if not isinstance(logits, Tensor):
+        raise TypeError(
+            f"the Fisher matrix needs a classifier's logits as a tensor, the model gives {type(logits)}"
+        )
+    if logits.shape[-1] < 2:
+        raise ValueError(
+            "the Fisher matrix needs logits of at least two classes, the model gives one number: "
+            "it is no classifier (see option fisher)"
+        )
+    return (
+        2 * (logits.log_softmax(-1) / 2).exp()
+    )  # a square root has no derivative where a class is ruled out
 
 
 def factors(

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from nncodec.train.anchored import ENOUGH, Anchored, Fisher, curvature, rise
 from nncodec.train.base import Loader, Loss, Method, Run, codec_mapping
 from nncodec.train.batchnorm import measure_statistics
-from nncodec.train.calibrating import stratified, warn_of_missing
+from nncodec.train.calibrating import stratified, warn_of_missing, warn_of_size
 from nncodec.train.crossed import cross_moments, shifted_target
 from nncodec.train.exact import smallest_exact
 from nncodec.train.kfac import Factors, as_matrix
@@ -160,10 +160,11 @@ class Pruning(Run):
         self.layers = {name: Anchored(module) for name, module in self.modules.items()}
         self.weights: int = sum(layer.weight.numel() for layer in self.layers.values())
         self.original: nn.Module | None = None
+        self.retrained = False  # so that the original is no longer what the training began with
         if method.compensation == "corrected":
             self.original = deepcopy(model)
         self.factors: dict[str, Factors] = {}
-        self.optimizer = self._optimizer()
+        self.optimizer = self._optimizer() if method.epochs or method.between else None
         self.plan: list[tuple[str, int, int]] = []
         for step in range(method.steps):
             self.plan.append(("prune", step, method.steps))
@@ -205,6 +206,12 @@ class Pruning(Run):
                     break
                 goal = max(len(self.layers), int(self.kept() * (1 - 0.01 * tries) * method.size / size))
                 scores = {name: self._scores(name, damped[name]) for name in self.layers}
+            if (
+                step + 1 == method.steps
+                and method.size is not None
+                and (made := self._bytes(None)) > method.size
+            ):
+                warn_of_size(made, method.size)
             risen = rise(self.layers, damped)
         densities = {name: int(layer.free.sum()) / layer.free.numel() for name, layer in self.layers.items()}
         return {
@@ -306,7 +313,7 @@ class Pruning(Run):
         return sgd(self.model.parameters(), self.method.lr, self.method.momentum, self.method.weight_decay)
 
     def _train(self, number: int, epochs: int) -> dict[str, Any]:
-        if number == 0:
+        if number == 0 or self.optimizer is None:
             self.optimizer = self._optimizer()
         self.model.train()
         with masked((self.modules[name], layer.free) for name, layer in self.layers.items()):
@@ -322,6 +329,7 @@ class Pruning(Run):
                 layer.anchor()  # what was learnt is the new original
             if self.original is not None:
                 self.original = deepcopy(self.model)
+                self.retrained = True
         return {"epoch": number, "loss": value, "sparsity": 1 - self.kept() / self.weights}
 
     # --- outcome
@@ -331,7 +339,12 @@ class Pruning(Run):
         found = {
             name: {"input": f.input, "output": f.output, "bias": f.bias} for name, f in self.factors.items()
         }
-        return {"layers": layers, "factors": found, "optimizer": self.optimizer.state_dict()}
+        state: dict[str, Any] = {"layers": layers, "factors": found}
+        if self.optimizer is not None:
+            state["optimizer"] = self.optimizer.state_dict()
+        if self.original is not None and self.retrained:
+            state["original"] = dict(self.original.state_dict())
+        return state
 
     def restore(self, state: Mapping[str, Any]) -> None:
         for name, layer in self.layers.items():
@@ -341,7 +354,11 @@ class Pruning(Run):
             name: Factors(f["input"].to(device), f["output"].to(device), f["bias"])
             for name, f in state["factors"].items()
         }
-        self.optimizer.load_state_dict(state["optimizer"])
+        if self.optimizer is not None:
+            self.optimizer.load_state_dict(state["optimizer"])
+        if self.original is not None and "original" in state:
+            self.original.load_state_dict(state["original"])
+            self.retrained = True
 
     def importance(self) -> dict[str, Any]:
         return importance(self.factors, self.layers)

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from nncodec.train.anchored import Anchored, Fisher, curvature, rise
 from nncodec.train.base import Loader, Loss, Method, Run
 from nncodec.train.batchnorm import fold_statistics
+from nncodec.train.calibrating import warn_of_size
 from nncodec.train.clusters import cluster_count, lloyd, nearest, start
 from nncodec.train.exact import smallest_file
 from nncodec.train.kfac import Factors, as_matrix
@@ -374,6 +375,7 @@ class _Quantising(Pruning):
             self._normalise()
         self._finish(self.model)
         self._trim(damped)
+        self._check_size()
         nonzero = sum(int(layer.weight.count_nonzero()) for layer in self.layers.values())
         return {
             "settle": 0,
@@ -424,6 +426,15 @@ class _Quantising(Pruning):
             nonzero = sum(int(layer.weight.count_nonzero()) for layer in self.layers.values())
             more = math.ceil(nonzero * min(0.2, 1.2 * (1 - limit / size)))
             self._zero(lowest(scores, self.weights - nonzero + more, 1.0))
+
+    def _check_size(self) -> None:
+        import nncodec  # the engine is needed for files alone
+
+        limit = self.limit
+        if limit is not None:
+            size = len(nncodec.encode(self.model.state_dict(), self.codec()))
+            if size > 1.01 * limit:
+                warn_of_size(size, limit)
 
     def _by_worth(self, damped: Mapping[str, Factors]) -> dict[str, Tensor]:
         """What each frozen weight would cost at 0; those that are there come first."""

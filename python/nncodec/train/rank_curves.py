@@ -25,7 +25,7 @@ from nncodec.train.rank_metrics import (
     vbmf_rank,
 )
 from nncodec.train.ranks import Curve, Found
-from nncodec.train.steps import call, compressible, device_of, evaluating, first_examples, moved
+from nncodec.train.steps import alone, call, compressible, device_of, evaluating, first_examples, moved
 
 if TYPE_CHECKING:
     from nncodec.train.enc import ENC
@@ -70,7 +70,7 @@ class Network:
         cuttable = {
             name: module
             for name, module in compressible(model, method.layers).items()
-            if name in self.sizes and forms_of(module) and _alone(model, module)
+            if name in self.sizes and forms_of(module) and alone(model, module)
         }
         self._first = next(iter(self.sizes), "")
         wants_curvature = method.metric == "loss" or method.factors == "curvature"
@@ -261,15 +261,9 @@ def _flat(found: Split) -> Tensor:
     return matrix.reshape(*matrix.shape[:2], -1)
 
 
-def _alone(model: nn.Module, module: nn.Module) -> bool:
-    """Whether no other module has this one's weight."""
-    weight: Tensor = module.weight
-    return sum(any(p is weight for p in m.parameters(recurse=False)) for m in model.modules()) == 1
-
-
 def put(model: nn.Module, old: nn.Module, new: nn.Module) -> None:
     """Replace a module wherever it stands."""
     for parent in list(model.modules()):
-        for name, child in list(parent.named_children()):
+        for name, child in list(parent._modules.items()):  # named_children gives one of two names
             if child is old:
                 setattr(parent, name, new)

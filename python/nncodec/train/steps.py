@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 __all__ = [
+    "alone",
     "call",
     "compressible",
     "cosine",
@@ -53,15 +54,24 @@ def call(model: nn.Module, inputs: Any) -> Any:
     return model(inputs)
 
 
+def alone(model: nn.Module, module: nn.Module) -> bool:
+    """Whether no other module has this one's weight."""
+    weight: Tensor = module.weight
+    return sum(any(p is weight for p in m.parameters(recurse=False)) for m in model.modules()) == 1
+
+
 def compressible(model: nn.Module, patterns: Sequence[str] = ("*",)) -> dict[str, nn.Module]:
     """Linear and convolution layers, in the model's order, by the name of their weight; shared weights once.
 
-    ``patterns`` are globs over these names. Raises ValueError where none is left, or where a pattern matches none.
+    Layers whose weight is computed (``torch.nn.utils.parametrize``, weight normalisation) are not among them: there is
+    no tensor to change, nor one of that name in the state dict. ``patterns`` are globs over these names. Raises
+    ValueError where none is left, or where a pattern matches none.
     """
     found: dict[str, nn.Module] = {}
     seen: set[int] = set()
     for prefix, module in model.named_modules():
-        if isinstance(module, _LAYERS) and id(module.weight) not in seen:
+        computed = module._parameters.get("weight") is None
+        if isinstance(module, _LAYERS) and not computed and id(module.weight) not in seen:
             seen.add(id(module.weight))
             found[f"{prefix}.weight" if prefix else "weight"] = module
     for pattern in patterns:
@@ -122,9 +132,12 @@ def cosine(start: float, progress: float) -> float:
 def sgd(
     parameters: Iterable[Tensor], lr: float, momentum: float = 0.9, weight_decay: float = 0.0
 ) -> torch.optim.SGD:
-    """Stochastic gradient descent with Nesterov's momentum, where there is any."""
+    """Stochastic gradient descent with Nesterov's momentum, where there is any. ValueError if nothing can learn."""
+    trained = [p for p in parameters if p.requires_grad]
+    if not trained:
+        raise ValueError("model has no parameter that requires a gradient: nothing can be trained")
     return torch.optim.SGD(
-        [p for p in parameters if p.requires_grad],
+        trained,
         lr=lr,
         momentum=momentum,
         weight_decay=weight_decay,

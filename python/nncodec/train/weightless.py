@@ -14,18 +14,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence, Sized
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from nncodec.codecs import Codec
-from nncodec.codecs.base import Part
-from nncodec.codecs.lossless import Lossless
-from nncodec.codecs.weightless import Weightless as WeightlessCodec
-from nncodec.codecs.weightless import decoded
-from nncodec.tensors import leaf
 from nncodec.train.base import Loader, Loss, Method, Run, codec_mapping
 from nncodec.train.steps import (
     call,
@@ -38,6 +32,10 @@ from nncodec.train.steps import (
     moved,
     sgd,
 )
+
+if TYPE_CHECKING:  # the engine is needed for filters alone, the other methods run without it
+    from nncodec.codecs import Codec
+    from nncodec.codecs.weightless import Weightless as WeightlessCodec
 
 __all__ = ["Weightless"]
 
@@ -117,6 +115,8 @@ class Weightless(Method):
             raise ValueError("epochs must not be negative, and there must be a seed")
         if not 0 < self.ramp <= 1:
             raise ValueError(f"ramp must be above 0 and at most 1, got {self.ramp!r}")
+        from nncodec.codecs.weightless import Weightless as WeightlessCodec
+
         for bits in self.cell_bits:
             WeightlessCodec(cell_bits=bits, clusters=self.clusters, structure=self.structure)
 
@@ -254,11 +254,15 @@ class _Run(Run):
     # Encoding
 
     def _codec(self, bits: int | None, exact: bool, seed: int) -> WeightlessCodec:
+        from nncodec.codecs.weightless import Weightless as WeightlessCodec
+
         return WeightlessCodec(
             bits, self.options.structure, exact=exact, clusters=self.options.clusters, seed=seed
         )
 
     def _encode(self, name: str) -> dict[str, Any]:
+        from nncodec.codecs.lossless import Lossless
+
         options, weight = self.options, self.weights[name]
         pruned = weight.detach().clone()
         exact = weight.numel() < options.exact_below
@@ -307,6 +311,9 @@ class _Run(Run):
         self, name: str, pruned: Tensor, codec: WeightlessCodec
     ) -> tuple[WeightlessCodec, tuple[bytes, ...]]:
         """Encode a weight and let the model have what decodes."""
+        from nncodec.codecs.weightless import decoded
+        from nncodec.tensors import leaf
+
         encoded = _encoded(codec, name, pruned)
         dtype = leaf(name, pruned).dtype
         numbers = torch.from_numpy(decoded(encoded, dtype.code, pruned.numel())).view(pruned.dtype)
@@ -352,6 +359,9 @@ class _Run(Run):
 
 def _encoded(codec: Codec, name: str, weight: Tensor) -> tuple[bytes, ...]:
     """A weight's model and chunks."""
+    from nncodec.codecs.base import Part
+    from nncodec.tensors import leaf
+
     source = leaf(name, weight)
     made = codec.encode([Part(source.dtype.code, (source.shape,), source.data(), (name,))], None, 0)[0]
     return (made.model, *(bytes(chunk) for chunk in made.chunks))
