@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 import nncodec
+from bitstreams import bitstream, descriptor, record
 from nncodec import DecodeError, VersionError, _core
 from nncodec.codecs import LowRank, Trellis, Uniform
 from nncodec.codecs.base import Encoded, LossyCodec, Part, Setting
@@ -222,6 +223,14 @@ def test_hostile_models_are_refused(change: Any, message: str) -> None:
     model, part, encoded = model_and_part()
     with pytest.raises(DecodeError, match=message):
         decode(part, encoded, change(model))
+
+
+def test_chunks_without_bytes_fill_a_file() -> None:
+    """So many of them that they are most of it."""
+    model, part, encoded = model_and_part()
+    head = descriptor(shape=part.shapes[0], codec=9, dtype=part.dtype, chunk_elements=4, model=model)
+    data = bitstream(record(head, [b""] * (part.data.size // 16)))
+    np.testing.assert_array_equal(nncodec.decode(data)["t"].ravel().astype(np.float64), decode(part, encoded))
 
 
 def test_a_chunk_that_is_computed_has_no_bytes() -> None:

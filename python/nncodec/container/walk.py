@@ -31,7 +31,7 @@ __all__ = [
 ]
 
 _SEED = struct.Struct("<IQQ")
-_MIN_CHUNK = 6  # length, one payload byte, checksum: what a chunk takes at least
+_MIN_CHUNK = 5  # length and checksum: what a chunk takes at least
 _STEP = 1 << 20
 
 
