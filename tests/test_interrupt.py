@@ -59,6 +59,18 @@ def test_a_signal_ends_a_call_that_has_much_left(alarm, threads: int) -> None:
     assert np.array_equal(places[0][: LONG + 2], np.full(LONG + 2, 7))
 
 
+def test_a_batch_that_was_interrupted_is_not_done(alarm) -> None:
+    decoder = _core.lossless_decoder(1, 23, LONG, LONG, b"")
+    payload = b"\x01\x07"  # constant
+    crc = _core.crc32c(payload)
+    out = np.zeros(LONG, np.uint8)
+    batch = _core.ChunkBatch([(decoder, 0, payload, 0, crc, out)] * 5000, 1)
+    alarm()
+    with pytest.raises(Alarm):
+        batch.wait()
+    assert batch.wait() == (0, "decoding was interrupted")
+
+
 def test_an_interrupted_encode_starts_again_from_nothing(alarm) -> None:
     tensors = {f"w{i}": np.random.default_rng(i).standard_normal((512, 512)) for i in range(40)}
     want = nncodec.encode(tensors, "lossless")

@@ -8,7 +8,6 @@
 #include <exception>
 #include <memory>
 #include <mutex>
-#include <system_error>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -140,11 +139,12 @@ class Pool {
     void help(const std::shared_ptr<Loop>& loop, std::size_t helpers) {
         {
             const std::lock_guard lock(mutex_);
-            for (std::size_t i = 0; i < helpers; ++i) queue_.push_back(loop);
             try {
+                for (std::size_t i = 0; i < helpers; ++i) queue_.push_back(loop);
                 for (; workers_ < helpers; ++workers_) std::thread([this] { run(); }).detach();
-            } catch (const std::system_error&) {
-                // No thread to be had: those that there are, the caller's at least, do all the work.
+            } catch (const std::exception&) {
+                // No thread or no memory to be had: those threads that there are, the caller's at least, do
+                // all the work. The loop may be known to some, so nothing is thrown before it is done.
             }
         }
         wake_.notify_all();

@@ -23,7 +23,12 @@ ChunkBatch::ChunkBatch(std::vector<ChunkJob> jobs, std::size_t threads)
     : jobs_(std::move(jobs)), started_(jobs_.size(), threads, [this](std::size_t i) { run(i); }) {}
 
 ChunkFailure ChunkBatch::wait() {
-    started_.wait();
+    try {
+        started_.wait();
+    } catch (...) {
+        report(0, "decoding was interrupted");  // whoever asks again must not take it for done
+        throw;
+    }
     return failure_;
 }
 

@@ -69,7 +69,8 @@ class ChunkBatch {
   public:
     ChunkBatch(std::vector<ChunkJob> jobs, std::size_t threads);
 
-    // The failure of the lowest job, after all have ended.
+    // The failure of the lowest job, after all have ended. What else a job throws, or an interrupt, is thrown
+    // once; job 0 counts as failed from then on.
     ChunkFailure wait();
 
   private:

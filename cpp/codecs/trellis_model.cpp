@@ -70,6 +70,19 @@ void TensorSide::sums(std::size_t first, std::span<std::uint8_t> out, const SumM
     if (!has_scales()) return fill(out, clamped(offset));
     const std::size_t n = row_elements();
     const bool flat_rows = scales[1].empty() && scales[2].empty();
+    if (out.empty()) return;
+    // The parts of elements' places in their row, from one of them on.
+    const auto parts_from = [this](std::size_t place, std::span<std::int16_t> parts) {
+        std::size_t c = place / positions;
+        std::size_t p = place % positions;
+        for (std::int16_t& part : parts) {
+            part = static_cast<std::int16_t>((scales[1].empty() ? 0 : scales[1][c]) +
+                                             (scales[2].empty() ? 0 : scales[2][p]));
+            if (++p < positions) continue;
+            p = 0;
+            ++c;
+        }
+    };
     // A row's own part is offset + scale: few values, so most rows are copies of another one.
     struct Made {
         std::size_t place = 0;
@@ -78,19 +91,16 @@ void TensorSide::sums(std::size_t first, std::span<std::uint8_t> out, const SumM
     constexpr int kLeast = -1024;
     thread_local std::vector<std::int16_t> in_row;
     thread_local std::vector<std::uint8_t> rows;
-    thread_local std::vector<Made> made(2560);  // by the row's own part; all 0 between calls
+    thread_local std::vector<Made> made(2560);  // by the row's own part; all 0 but for those used
     thread_local std::vector<std::uint16_t> used;
+    for (const std::uint16_t key : used) made[key] = {};  // of a call that ran out of memory
     rows.clear();
     used.clear();
-    if (!flat_rows) {
+    // Of a row that is longer than the range only a part is needed, and it may be much longer.
+    const bool long_rows = n > out.size();
+    if (!flat_rows && !long_rows) {
         in_row.resize(n);
-        for (std::size_t c = 0; c < columns; ++c) {
-            const int of_column = scales[1].empty() ? 0 : scales[1][c];
-            for (std::size_t p = 0; p < positions; ++p) {
-                in_row[c * positions + p] =
-                    static_cast<std::int16_t>(of_column + (scales[2].empty() ? 0 : scales[2][p]));
-            }
-        }
+        parts_from(0, in_row);
     }
     for_each_row(n, first, out.size(),
                  [&](std::size_t row, std::size_t column, std::size_t at, std::size_t count) {
@@ -98,20 +108,26 @@ void TensorSide::sums(std::size_t first, std::span<std::uint8_t> out, const SumM
                      const auto to = out.subspan(at, count);
                      if (flat_rows) return fill(to, clamped(own));
                      if (count < n) {
+                         if (long_rows) {
+                             in_row.resize(count);
+                             parts_from(column, in_row);
+                         }
+                         const std::int16_t* const parts = in_row.data() + (long_rows ? 0 : column);
                          for (std::size_t i = 0; i < count; ++i) {
-                             to[i] = clamped(own + in_row[column + i]);
+                             to[i] = clamped(own + parts[i]);
                              if (counts != nullptr) ++(*counts)[to[i]];
                          }
                          return;
                      }
                      const auto key = static_cast<std::uint16_t>(own - kLeast);
                      Made& known = made[key];
-                     if (known.times++ == 0) {
+                     if (known.times == 0) {
                          used.push_back(key);
                          known.place = rows.size();
                          rows.resize(rows.size() + n);
                          for (std::size_t i = 0; i < n; ++i) rows[known.place + i] = clamped(own + in_row[i]);
                      }
+                     ++known.times;
                      std::copy_n(rows.data() + known.place, n, to.data());
                  });
     for (const std::uint16_t key : used) {
@@ -120,6 +136,7 @@ void TensorSide::sums(std::size_t first, std::span<std::uint8_t> out, const SumM
             (*counts)[rows[known.place + i]] += known.times;
         made[key] = {};
     }
+    used.clear();
 }
 
 void TensorSide::multiply_steps(std::size_t first, std::span<float> values) const {

@@ -133,8 +133,8 @@ bool read_side(SideReader& in, Model& model, std::span<const Shape> shapes) {
 void check_layout(const ByteReader& in, const Model& model, std::size_t chunk_elements) {
     const bool alone = model.tensors.size() == 1;
     if (model.by_columns) {
-        const std::size_t row = model.tensors[0].row_elements();
         if (!alone || !model.tensors[0].has_split()) in.fail("order", "needs one tensor with a split");
+        const std::size_t row = model.tensors[0].row_elements();
         if (row == 0 || chunk_elements % row != 0) in.fail("order", "needs whole rows in a chunk");
     }
     if (model.integers && model.has_huge()) in.fail("transform", "in integers has levels above 255");
@@ -145,6 +145,8 @@ void check_layout(const ByteReader& in, const Model& model, std::size_t chunk_el
         if (t.kernels == Kernels::basis &&
             (!model.basis || model.basis_of_columns || model.basis->columns() != t.kernel()))
             in.fail("head of a tensor", "asks for a basis that is not there");
+        if (t.kernels == Kernels::cosines && model.basis_of_columns)
+            in.fail("head of a tensor", "transforms kernels of a tensor whose columns are transformed");
         if (t.kernels == Kernels::cosines && !dct::Transform::possible(t.kernel_height, t.kernel_width))
             in.fail("head of a tensor", "asks for cosines of a kernel that is too large");
         if (alone ? chunk_elements % t.kernel() != 0 : model.elements() > chunk_elements)
@@ -163,9 +165,9 @@ void read_transform(ByteReader& in, Model& model, std::span<const Shape> shapes,
         in.varint("columns of the transform", columns ? klt::kMaxColumns : kMaxKernel));
     if (n < klt::kMinColumns) in.fail("columns of the transform", "are fewer than 2");
     if (columns) {
+        if (shapes.size() != 1) in.fail("transform", "belongs to a record of several tensors");
         const std::size_t elements =
             std::accumulate(shapes[0].begin(), shapes[0].end(), std::size_t{1}, std::multiplies<>());
-        if (shapes.size() != 1) in.fail("transform", "belongs to a record of several tensors");
         if (elements % n != 0 || chunk_elements % n != 0)
             in.fail("columns of the transform", "do not divide the tensor and its chunks");
         if (elements / n < n) in.fail("columns of the transform", "are more than the rows");

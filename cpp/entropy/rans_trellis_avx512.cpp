@@ -98,9 +98,9 @@ std::size_t decode(TrellisBlock& block, std::size_t steps, unsigned lanes) {
         Step step[kVectors];
         for (int v = 0; v < kVectors; ++v) {
             const auto* const context = block.contexts + i * block.context_stride + v * kVector;
-            step[v] = advance(constants, rans[v], state[v],
-                              _mm512_cvtepu8_epi32(_mm_load_si128(reinterpret_cast<const __m128i*>(context))),
-                              mask[v]);
+            step[v] = advance(
+                constants, rans[v], state[v],
+                _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(context))), mask[v]);
             state[v] = step[v].state;
         }
         for (int v = 0; v < kVectors; ++v) rans[v] = refill(step[v].rans, mask[v], words);

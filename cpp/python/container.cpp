@@ -109,8 +109,11 @@ class Sink {
             if (!allocate(capacity)) throw py::error_already_set();
             return;
         }
-        capacity_ = 0;  // a failed resize frees the object
-        if (_PyBytes_Resize(&object_, static_cast<py::ssize_t>(capacity)) != 0) throw py::error_already_set();
+        capacity_ = 0;  // a failed resize frees the object, and all in it
+        if (_PyBytes_Resize(&object_, static_cast<py::ssize_t>(capacity)) != 0) {
+            size_ = 0;
+            throw py::error_already_set();
+        }
         capacity_ = capacity;
     }
 
