@@ -3,8 +3,7 @@
 The greatest ratio, on a grid of 6 % and found by bisection, at which the accuracy on the whole test set stays within
 0.1 points of the original. `none`: squared error of the weights; `norms`: what batch normalisation tells, without data
 (`calibrate_without_data`); `importance` and `hessian`: a calibration on 512 training images without labels. `changed`
-counts predictions that are not those of the original, `+-` is the standard error of the drop. About ten minutes on two
-cores with `--threads 2`.
+counts predictions that are not those of the original, `+-` is the standard error of the drop.
 """
 
 from __future__ import annotations

@@ -173,7 +173,7 @@ unsigned Study::lanes_for(double stream_bits) const noexcept {
     const unsigned wanted = std::min(
         rans::lanes_for(static_cast<std::size_t>(stream_bits / 8 / static_cast<double>(chunks))), 16U);
     // Sixteen lanes make a vector; where they cost less than a thousandth, decoding is to be fast. A lane
-    // costs some 28 bits: twice as many would take 0.002 bits a weight and make decoding a thirtieth faster.
+    // costs some 28 bits: twice as many would take 0.002 bits a weight and make decoding faster by little.
     const unsigned fast = per_chunk >= (std::size_t{1} << 16) ? 16U : 1U;
     // The search holds states x elements per lane.
     const std::size_t longest = std::min(trellis::kMaxPiece, trellis::kMaxPieceStates / options_.states);

@@ -1,6 +1,6 @@
-#include "base/parallel.hpp"
 #include "codecs/codebook.hpp"
 #include "python/convert.hpp"
+#include "python/encode_chunks.hpp"
 
 namespace nncodec::python {
 namespace {
@@ -29,19 +29,6 @@ std::shared_ptr<HeldCodebook> make_plan(const py::tuple& part, bool classes, std
     return held;
 }
 
-py::list encode_chunks(const HeldCodebook& held, std::size_t first, std::size_t end, std::size_t threads) {
-    const std::size_t last = std::min(end, held.plan->chunks());
-    std::vector<Bytes> payloads(last - std::min(first, last));
-    {
-        const py::gil_scoped_release nogil;
-        parallel_for(payloads.size(), threads,
-                     [&](std::size_t i) { payloads[i] = held.plan->encode_chunk(first + i); });
-    }
-    py::list out;
-    for (const Bytes& payload : payloads) out.append(to_bytes(payload));
-    return out;
-}
-
 }  // namespace
 
 void register_codecs_codebook(py::module_& m) {
@@ -52,7 +39,7 @@ void register_codecs_codebook(py::module_& m) {
         .def_property_readonly("chunk_elements",
                                [](const HeldCodebook& h) { return h.plan->chunk_elements(); })
         .def_property_readonly("chunks", [](const HeldCodebook& h) { return h.plan->chunks(); })
-        .def("encode", &encode_chunks, "first"_a, "end"_a, "threads"_a = 0,
+        .def("encode", &encode_chunks<HeldCodebook>, "first"_a, "end"_a, "threads"_a = 0,
              "Payloads of the chunks first to end, coded in parallel.");
     m.def(
         "codebook_decoder",

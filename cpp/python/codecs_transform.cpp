@@ -1,7 +1,7 @@
-#include "base/parallel.hpp"
 #include "codecs/transform.hpp"
 #include "entropy/bzip2.hpp"
 #include "python/convert.hpp"
+#include "python/encode_chunks.hpp"
 #include "transform/hadamard.hpp"
 
 namespace nncodec::python {
@@ -38,19 +38,6 @@ std::shared_ptr<HeldTransform> make_plan(const py::tuple& part, const py::tuple&
     return held;
 }
 
-py::list encode_chunks(const HeldTransform& held, std::size_t first, std::size_t end, std::size_t threads) {
-    const std::size_t last = std::min(end, held.plan->chunks());
-    std::vector<Bytes> payloads(last - std::min(first, last));
-    {
-        const py::gil_scoped_release nogil;
-        parallel_for(payloads.size(), threads,
-                     [&](std::size_t i) { payloads[i] = held.plan->encode_chunk(first + i); });
-    }
-    py::list out;
-    for (const Bytes& payload : payloads) out.append(to_bytes(payload));
-    return out;
-}
-
 }  // namespace
 
 void register_codecs_transform(py::module_& m) {
@@ -83,7 +70,7 @@ void register_codecs_transform(py::module_& m) {
         .def_property_readonly("bits", [](const HeldTransform& h) { return h.plan->bits(); })
         .def_property_readonly("squared_error",
                                [](const HeldTransform& h) { return h.plan->squared_error(); })
-        .def("encode", &encode_chunks, "first"_a, "end"_a, "threads"_a = 0,
+        .def("encode", &encode_chunks<HeldTransform>, "first"_a, "end"_a, "threads"_a = 0,
              "Payloads of the chunks first to end, coded in parallel.");
     m.def(
         "transform_decoder",

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 import nncodec
-from nncodec import DecodeError, VersionError, _core
+from nncodec import DecodeError, _core
 from nncodec.codecs import Codebook
 from nncodec.codecs.base import Encoded, Part, Setting
 
@@ -272,11 +272,6 @@ def test_what_it_cannot_take() -> None:
 def test_bad_options(options: dict[str, object]) -> None:
     with pytest.raises(ValueError, match=r"size|bits|dimension|share|values|entropy"):
         Codebook(**options)  # type: ignore[arg-type]
-
-
-def test_newer_versions_are_refused() -> None:
-    with pytest.raises(VersionError):
-        Codebook.decoder(2, 2, ((1,),), 1, b"")
 
 
 def test_damage_is_noticed_or_harmless() -> None:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 import nncodec
 from bitstreams import bitstream, descriptor, record
-from nncodec import DecodeError, VersionError, _core
+from nncodec import DecodeError, _core
 from nncodec.codecs import LowRank, Trellis, Uniform
 from nncodec.codecs.base import Encoded, LossyCodec, Part, Setting
 
@@ -248,5 +248,3 @@ def test_factors_are_bounded() -> None:
         LowRank.decoder(1, 2, ((4, 4), (4, 4)), 16, model)
     with pytest.raises(DecodeError, match="element type"):
         LowRank.decoder(1, 17, ((40, 30),), 1 << 18, model)
-    with pytest.raises(VersionError):
-        LowRank.decoder(2, 2, ((40, 30),), 1 << 18, model)

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 import nncodec
-from nncodec import DecodeError, VersionError, _core
+from nncodec import DecodeError, _core
 from nncodec.codecs import Ternary
 from nncodec.codecs.base import Encoded, Part
 
@@ -225,8 +225,6 @@ def test_models_are_checked() -> None:
             Ternary.decoder(1, 2, shapes, chunk_elements, model)
     with pytest.raises(DecodeError, match="element type 1 is none"):
         Ternary.decoder(1, 1, shapes, 1 << 18, good)
-    with pytest.raises(VersionError):
-        Ternary.decoder(2, 2, shapes, 1 << 18, good)
 
 
 @pytest.mark.parametrize("entropy", CODERS)

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 import nncodec
-from nncodec import DecodeError, VersionError, _core
+from nncodec import DecodeError, _core
 from nncodec.codecs import Transform
 from nncodec.codecs.base import Encoded, Part, Setting
 
@@ -254,8 +254,6 @@ def test_what_it_cannot_take() -> None:
     for codec in (Transform(bits=5), Transform(), Transform(transform="dct")):
         with pytest.raises(ValueError, match=r"t.*NaN"):
             encode(part_of(x), codec)
-    with pytest.raises(VersionError):
-        Transform.decoder(2, 2, ((1,),), 1, b"")
 
 
 @pytest.mark.parametrize("codec", [Transform(), Transform(bits=4), Transform(bits=4, entropy="bzip2")])

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 import nncodec
-from nncodec import DecodeError, VersionError, _core
+from nncodec import DecodeError, _core
 from nncodec.codecs import Universal
 from nncodec.codecs.base import Codec, Encoded, Part, Setting
 from nncodec.codecs.universal import UniversalExact, dither_key
@@ -369,8 +369,6 @@ def test_version_and_description() -> None:
     encoded = encode(part_of(weights(5, 5)), Universal("leech", "on", "lzw"), 0.25)
     facts = {"lattice": "leech", "coder": "lzw", "step": 0.25, "dither": True}
     assert Universal.describe(1, encoded.model) == facts
-    with pytest.raises(VersionError):
-        Universal.decoder(2, 2, ((5, 5),), encoded.chunk_elements, encoded.model)
 
 
 @pytest.mark.parametrize("coder", CODERS)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 import nncodec
-from nncodec import DecodeError, VersionError, _core
+from nncodec import DecodeError, _core
 from nncodec.codecs import Weightless
 from nncodec.container.catalogue import open_catalogue
 
@@ -236,8 +236,6 @@ def test_bad_models_are_refused() -> None:
         Weightless.decoder(1, 2, ((30, 30),), 1 << 21, good)
     with pytest.raises(DecodeError):
         Weightless.decoder(1, 16, ((30, 30),), 1 << 20, good)
-    with pytest.raises(VersionError):
-        Weightless.decoder(2, 2, ((30, 30),), 1 << 20, good)
 
 
 def test_the_same_on_every_instruction_set() -> None:

@@ -25,15 +25,6 @@ from nncodec.train.clusters import lloyd, nearest, power_of_two, start  # noqa: 
 NAMES = ("0.weight", "3.weight", "5.weight")
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Any:
-    """Threads that wait for each other are slow on a busy machine."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture(scope="module")
 def batches() -> list[Any]:
     rng = np.random.default_rng(0)

@@ -18,15 +18,6 @@ from nncodec.train.crossed import cross_moments, shifted_target  # noqa: E402
 from nncodec.train.kfac import as_matrix, factors  # noqa: E402
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Any:
-    """Threads that wait for each other are slow on a busy machine."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def test_a_mixed_up_input_is_undone() -> None:
     """The layer before now gives M x: the next one should compute W M^-1."""
     torch.manual_seed(0)

@@ -23,15 +23,6 @@ from nncodec.train.surgeon import VALUE_BITS, alive, lowest, position_bits, sali
 INPUTS, OUTPUTS = 6, 4
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Any:
-    """Threads that wait for each other are slow on a busy machine."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def toy(seed: int, groups: int = 1) -> tuple[Factors, Tensor]:
     """Well-conditioned factors, and weights, in double precision."""
     rng = np.random.default_rng(seed)

@@ -17,15 +17,6 @@ import nncodec  # noqa: E402
 from nncodec.train import Weightless  # noqa: E402
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Any:
-    """Threads that wait for each other are slow on a busy machine."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def batches(seed: int = 0) -> list[tuple[Any, Any]]:
     """Two-dimensional clouds in twenty dimensions: separable, so that pruning leaves something to do."""
     generator = torch.Generator().manual_seed(seed)

@@ -25,7 +25,6 @@ from nncodec.clusters import means, scalar_centroids
 from nncodec.codecs.base import Encoded, LossyCodec, Part, Setting, Trial, in_windows, register
 from nncodec.dtypes import BY_CODE
 from nncodec.envelope import cells
-from nncodec.errors import VersionError
 
 __all__ = ["Codebook", "as_doubles"]
 
@@ -265,10 +264,6 @@ class Codebook(LossyCodec):
         cls, version: int, dtype: int, shapes: tuple[tuple[int, ...], ...], chunk_elements: int, model: bytes
     ) -> ChunkDecoder:
         """A decoder for one record. Raises DecodeError when the model is bad."""
-        if version > cls.version:
-            raise VersionError(
-                f"payload version {version} of codec 'codebook' is too new; this reads {cls.version}"
-            )
         return codebook_decoder(dtype, shapes, chunk_elements, model)
 
     @classmethod

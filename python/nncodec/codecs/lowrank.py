@@ -37,7 +37,7 @@ from nncodec.codecs.codebook import as_doubles
 from nncodec.codecs.trellis import Trellis
 from nncodec.codecs.uniform import Uniform
 from nncodec.dtypes import BY_CODE
-from nncodec.errors import DecodeError, VersionError
+from nncodec.errors import DecodeError
 
 __all__ = ["LowRank"]
 
@@ -162,10 +162,6 @@ class LowRank(LossyCodec):
         cls, version: int, dtype: int, shapes: tuple[tuple[int, ...], ...], chunk_elements: int, model: bytes
     ) -> ChunkDecoder:
         """A decoder for one record. Raises DecodeError when the model is bad."""
-        if version > cls.version:
-            raise VersionError(
-                f"payload version {version} of codec 'lowrank' is too new; this reads {cls.version}"
-            )
         return lowrank_decoder(dtype, shapes, chunk_elements, model)
 
     @classmethod

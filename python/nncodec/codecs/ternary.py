@@ -15,7 +15,6 @@ from typing import Any, ClassVar, Literal
 
 from nncodec._core import ChunkDecoder, TernaryEncoder, ternary_decoder, ternary_encoders
 from nncodec.codecs.base import Codec, Encoded, Part, Setting, in_windows, register
-from nncodec.errors import VersionError
 
 __all__ = ["Ternary"]
 
@@ -90,10 +89,6 @@ class Ternary(Codec):
         cls, version: int, dtype: int, shapes: tuple[tuple[int, ...], ...], chunk_elements: int, model: bytes
     ) -> ChunkDecoder:
         """A decoder for one record. Raises DecodeError when the model is bad."""
-        if version > cls.version:
-            raise VersionError(
-                f"payload version {version} of codec 'ternary' is too new; this reads {cls.version}"
-            )
         return ternary_decoder(dtype, chunk_elements, model)
 
     @classmethod

@@ -31,7 +31,6 @@ from nncodec._core import (
 from nncodec.codecs.base import Encoded, LossyCodec, Part, Setting, Trial, in_windows, register
 from nncodec.codecs.codebook import Codebook, as_doubles
 from nncodec.dtypes import BY_CODE
-from nncodec.errors import VersionError
 
 __all__ = ["Transform"]
 
@@ -264,10 +263,6 @@ class Transform(LossyCodec):
         cls, version: int, dtype: int, shapes: tuple[tuple[int, ...], ...], chunk_elements: int, model: bytes
     ) -> ChunkDecoder:
         """A decoder for one record. Raises DecodeError when the model is bad."""
-        if version > cls.version:
-            raise VersionError(
-                f"payload version {version} of codec 'transform' is too new; this reads {cls.version}"
-            )
         return transform_decoder(dtype, shapes, chunk_elements, model)
 
     @classmethod

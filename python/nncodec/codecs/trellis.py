@@ -22,7 +22,6 @@ from nncodec._core import (
     trellis_trials,
 )
 from nncodec.codecs.base import Encoded, LossyCodec, Part, Setting, Trial, in_windows, register
-from nncodec.errors import VersionError
 from nncodec.feedback import FeedbackStudy, on_threads
 
 __all__ = ["Trellis"]
@@ -186,10 +185,6 @@ class Trellis(LossyCodec):
         cls, version: int, dtype: int, shapes: tuple[tuple[int, ...], ...], chunk_elements: int, model: bytes
     ) -> ChunkDecoder:
         """A decoder for one record. Raises DecodeError when the model is bad."""
-        if version > cls.version:
-            raise VersionError(
-                f"payload version {version} of codec 'trellis' is too new; this reads {cls.version}"
-            )
         return trellis_decoder(dtype, shapes, chunk_elements, model)
 
     @classmethod

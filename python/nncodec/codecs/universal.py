@@ -25,7 +25,7 @@ from nncodec._core import (
 )
 from nncodec.codecs.base import Codec, Encoded, LossyCodec, Part, Setting, Trial, in_windows, register
 from nncodec.dtypes import item_size
-from nncodec.errors import DecodeError, VersionError
+from nncodec.errors import DecodeError
 
 __all__ = ["Universal", "UniversalExact", "dither_key"]
 
@@ -142,10 +142,6 @@ class Universal(LossyCodec):
         cls, version: int, dtype: int, shapes: tuple[tuple[int, ...], ...], chunk_elements: int, model: bytes
     ) -> ChunkDecoder:
         """A decoder for one record. Raises DecodeError when the model is bad."""
-        if version > cls.version:
-            raise VersionError(
-                f"payload version {version} of codec 'universal' is too new; this reads {cls.version}"
-            )
         elements = sum(math.prod(shape) for shape in shapes)
         return universal_decoder(dtype, elements, chunk_elements, model, _unpack)
 

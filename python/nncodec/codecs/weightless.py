@@ -26,7 +26,7 @@ from nncodec._core import (
 from nncodec.clusters import scalar_centroids
 from nncodec.codecs.base import Codec, Encoded, Part, Setting, chunk_count, in_windows, register
 from nncodec.dtypes import BY_CODE
-from nncodec.errors import DecodeError, VersionError
+from nncodec.errors import DecodeError
 
 __all__ = ["Weightless"]
 
@@ -134,10 +134,6 @@ class Weightless(Codec):
         cls, version: int, dtype: int, shapes: tuple[tuple[int, ...], ...], chunk_elements: int, model: bytes
     ) -> WeightlessDecoder:
         """A decoder for one record. Raises DecodeError when the model is bad."""
-        if version > cls.version:
-            raise VersionError(
-                f"payload version {version} of codec 'weightless' is too new; this reads {cls.version}"
-            )
         return weightless_decoder(dtype, sum(math.prod(shape) for shape in shapes), chunk_elements, model)
 
     @classmethod
