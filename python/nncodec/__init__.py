@@ -1,13 +1,38 @@
 """A codec for neural-network weights."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
 from nncodec._core import __version__ as __version__
 from nncodec.api import decode, encode, iter_file, load_file, open, recover, save_file
-from nncodec.calibration import Calibration, calibrate
 from nncodec.errors import DecodeError, LimitError, NNCodecError, VersionError
-from nncodec.norms import calibrate_without_data
 from nncodec.reader import File, TensorInfo
-from nncodec.streaming import Recovered
-from nncodec.writer import Writer
+
+if TYPE_CHECKING:
+    from nncodec.calibration import Calibration, calibrate
+    from nncodec.norms import calibrate_without_data
+    from nncodec.streaming import Recovered
+    from nncodec.writer import Writer
+else:
+    # Imported when first asked for: opening and decoding files needs none of them.
+    _ON_DEMAND = {
+        "Calibration": "calibration",
+        "Recovered": "streaming",
+        "Writer": "writer",
+        "calibrate": "calibration",
+        "calibrate_without_data": "norms",
+    }
+
+    def __getattr__(name: str) -> Any:
+        if name not in _ON_DEMAND:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from importlib import import_module
+
+        value = getattr(import_module(f"{__name__}.{_ON_DEMAND[name]}"), name)
+        globals()[name] = value
+        return value
+
 
 __all__ = [
     "Calibration",
@@ -30,3 +55,7 @@ __all__ = [
     "recover",
     "save_file",
 ]
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -5,14 +5,16 @@ from __future__ import annotations
 import builtins
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from nncodec.container.catalogue import scan_catalogue
 from nncodec.progress import Progress, counting
 from nncodec.reader import File, map_file
-from nncodec.selection import CodecLike
-from nncodec.streaming import Recovered, iter_stream, load_stream, recover_stream
-from nncodec.writer import atomic_file, write_checkpoint
+
+# A process that only decodes imports nothing that encodes.
+if TYPE_CHECKING:
+    from nncodec.selection import CodecLike
+    from nncodec.streaming import Recovered
 
 __all__ = ["decode", "encode", "iter_file", "load_file", "open", "recover", "save_file"]
 
@@ -66,6 +68,8 @@ def encode(
     ValueError
         For arguments with a wrong value.
     """
+    from nncodec.writer import write_checkpoint
+
     return write_checkpoint(
         None, tensors, codec, metadata=metadata, threads=threads, progress=progress, budget=budget
     )
@@ -87,6 +91,8 @@ def save_file(
     untouched if anything goes wrong. A binary file object is written to from where it stands, in one pass,
     without seeking.
     """
+    from nncodec.writer import atomic_file, write_checkpoint
+
     options: dict[str, Any] = {
         "metadata": metadata,
         "threads": threads,
@@ -155,6 +161,8 @@ def load_file(
         with map_file(path, scan=True, framework=framework, threads=threads, max_bytes=max_bytes) as file:
             return _load(file, names, progress)
     _check_file(path, "read")
+    from nncodec.streaming import iter_stream, load_stream
+
     if names is not None:
         chosen = [names] if isinstance(names, str) else list(names)
         found = dict(iter_stream(path, framework=framework, threads=threads, max_bytes=max_bytes))
@@ -191,6 +199,8 @@ def iter_file(
     When the file breaks off or is damaged, every whole tensor before that is given first; then DecodeError is
     raised.
     """
+    from nncodec.streaming import iter_stream
+
     if isinstance(file, str | os.PathLike):
         with builtins.open(file, "rb") as opened:
             yield from iter_stream(opened, framework=framework, threads=threads, max_bytes=max_bytes)
@@ -206,6 +216,8 @@ def recover(
     max_bytes: int | None = None,
 ) -> Recovered:
     """What can be read of a damaged or truncated file: its whole tensors up to the damage, and the error."""
+    from nncodec.streaming import recover_stream
+
     if isinstance(file, str | os.PathLike):
         with builtins.open(file, "rb") as opened:
             return recover_stream(opened, framework, threads, max_bytes)

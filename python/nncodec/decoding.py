@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nncodec._core import ChunkBatch, ChunkDecoder
-from nncodec.codecs.base import codec_by_id
+from nncodec.codecs.registry import codec_by_id
 from nncodec.container.descriptor import Descriptor
 from nncodec.container.walk import Chunk
 from nncodec.errors import DecodeError, LimitError, NNCodecError, VersionError

@@ -1,4 +1,4 @@
-"""How much memory a decoder may be talked into."""
+"""How much memory a decoder may be talked into, and on how many threads it runs."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 
 from nncodec.errors import LimitError
 
-__all__ = ["check_limit", "default_max_bytes"]
+__all__ = ["check_limit", "check_threads", "default_max_bytes"]
 
 _FALLBACK = 1 << 34
 
@@ -32,3 +32,14 @@ def check_limit(
             tensor=tensor,
             offset=offset,
         )
+
+
+def check_threads(threads: int | None) -> int:
+    """Number of threads for the engine: 0 for all cores."""
+    if threads is None:
+        return 0
+    if isinstance(threads, bool) or not isinstance(threads, int):
+        raise TypeError(f"threads must be a whole number or None, not {threads!r}")
+    if threads < 1:
+        raise ValueError(f"threads must be at least 1, not {threads}")
+    return threads

@@ -13,7 +13,7 @@ from types import MappingProxyType, TracebackType
 from typing import Any
 
 from nncodec._core import ChunkDecoder, WeightlessDecoder, crc32c
-from nncodec.codecs.base import codec_by_id
+from nncodec.codecs.registry import codec_by_id
 from nncodec.container.catalogue import Catalogue, open_catalogue, scan_catalogue
 from nncodec.container.descriptor import Descriptor
 from nncodec.container.sections import Alias, IndexEntry
@@ -21,12 +21,10 @@ from nncodec.container.walk import Chunk, Memory, read_chunk, read_record
 from nncodec.decoding import Batch, Output, decoder_for
 from nncodec.dtypes import BY_CODE
 from nncodec.errors import DecodeError
-from nncodec.limits import check_limit
+from nncodec.limits import check_limit, check_threads
 from nncodec.lookup import TensorLookup, checked_payload
 from nncodec.slices import TensorSlice
-from nncodec.structure import rebuild
 from nncodec.tensors import Arena, Destination, framework_for, writable_bytes
-from nncodec.writer import check_threads
 
 __all__ = ["File", "TensorInfo", "map_file"]
 
@@ -211,6 +209,8 @@ class File:
         if self._catalogue.structure is None:
             return tensors
         document, offset = self._catalogue.structure
+        from nncodec.structure import rebuild  # few checkpoints are nested
+
         return rebuild(document, offset, tensors)
 
     # Facts

@@ -11,11 +11,9 @@ from nncodec.container.sections import Footer
 from nncodec.container.walk import Record, Source, Stream, walk
 from nncodec.decoding import Batch, Output, decoder_for
 from nncodec.errors import NNCodecError
-from nncodec.limits import check_limit
+from nncodec.limits import check_limit, check_threads
 from nncodec.reader import aliased
-from nncodec.structure import rebuild
 from nncodec.tensors import Arena, Destination, framework_for
-from nncodec.writer import check_threads
 
 __all__ = ["Recovered", "iter_stream", "load_stream", "recover_stream"]
 
@@ -135,6 +133,8 @@ def load_stream(file: IO[bytes], framework: str | None, threads: int | None, max
     if reader.catalogue.structure is None:
         return tensors
     document, offset = reader.catalogue.structure
+    from nncodec.structure import rebuild
+
     return rebuild(document, offset, tensors)
 
 

@@ -18,6 +18,7 @@ from nncodec.budget import read_budget
 from nncodec.codecs.base import LossyCodec, Setting
 from nncodec.container.sections import Alias, write_metadata
 from nncodec.encoding import FLUSH_BYTES, SMALL_BYTES, Encoder, RecordWriter, check_name
+from nncodec.limits import check_threads
 from nncodec.planning import group, plan, spare_nonfinite
 from nncodec.progress import Progress, counting
 from nncodec.selection import CodecLike, Selection
@@ -25,7 +26,7 @@ from nncodec.structure import flatten
 from nncodec.tensors import Leaf, leaf
 from nncodec.ties import Tie, find_ties
 
-__all__ = ["Writer", "atomic_file", "check_threads", "write_checkpoint"]
+__all__ = ["Writer", "atomic_file", "write_checkpoint"]
 
 PathLike = str | os.PathLike[str]
 
@@ -33,17 +34,6 @@ PathLike = str | os.PathLike[str]
 MOST_ROOM = 1 << 34
 # Less than the pieces in which the encoder writes, which so are not copied once more.
 WRITE_BYTES = 1 << 17
-
-
-def check_threads(threads: int | None) -> int:
-    """Number of threads for the engine: 0 for all cores."""
-    if threads is None:
-        return 0
-    if isinstance(threads, bool) or not isinstance(threads, int):
-        raise TypeError(f"threads must be a whole number or None, not {threads!r}")
-    if threads < 1:
-        raise ValueError(f"threads must be at least 1, not {threads}")
-    return threads
 
 
 def check_metadata(metadata: Mapping[str, str] | None) -> bytes | None:

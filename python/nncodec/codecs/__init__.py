@@ -1,19 +1,47 @@
-"""The codecs. Each lives in a module of its own; importing this package registers them all."""
+"""The codecs. Each lives in a module of its own, imported when its class is first asked for."""
 
 from __future__ import annotations
 
-from importlib import import_module
-from pkgutil import iter_modules
+from typing import TYPE_CHECKING, Any
 
-from nncodec.codecs.base import CODECS, Codec, LossyCodec
+from nncodec.codecs.base import Codec, LossyCodec
+from nncodec.codecs.registry import CLASSES, CODECS
 
-__all__ = ["CODECS", "Codec", "LossyCodec"]
+if TYPE_CHECKING:
+    from nncodec.codecs.codebook import Codebook
+    from nncodec.codecs.lossless import Lossless
+    from nncodec.codecs.lowrank import LowRank
+    from nncodec.codecs.stored import Stored
+    from nncodec.codecs.ternary import Ternary
+    from nncodec.codecs.transform import Transform
+    from nncodec.codecs.trellis import Trellis
+    from nncodec.codecs.uniform import Uniform
+    from nncodec.codecs.universal import Universal
+    from nncodec.codecs.weightless import Weightless
+else:
 
-# A new codec is a new module in this folder, and nothing else: its class is registered and public by being
-# here.
-for _module in iter_modules(__path__):
-    if _module.name != "base":
-        import_module(f"{__name__}.{_module.name}")
-for _codec in CODECS.values():
-    globals()[_codec.__name__] = _codec
-    __all__ += [_codec.__name__]
+    def __getattr__(name: str) -> Any:
+        if name not in CLASSES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return CODECS[CLASSES[name]]
+
+
+__all__ = [
+    "CODECS",
+    "Codebook",
+    "Codec",
+    "Lossless",
+    "LossyCodec",
+    "LowRank",
+    "Stored",
+    "Ternary",
+    "Transform",
+    "Trellis",
+    "Uniform",
+    "Universal",
+    "Weightless",
+]
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

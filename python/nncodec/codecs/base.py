@@ -1,6 +1,6 @@
 """What a codec is: an options object that encodes parts, and a decoder per record.
 
-A codec module holds one frozen dataclass (its options) derived from :class:`Codec`, and registers it. Nothing
+A codec module holds one frozen dataclass (its options) derived from :class:`Codec`; ``registry.py`` names it. Nothing
 outside the module knows its payload. ``docs/format.md`` lists the ids.
 """
 
@@ -9,16 +9,17 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from nncodec._core import ChunkDecoder, hardware_threads
-from nncodec.sides import Sides
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from nncodec.sides import Sides
 
 __all__ = [
-    "CODECS",
     "Codec",
     "Encoded",
     "LossyCodec",
@@ -26,9 +27,7 @@ __all__ = [
     "Setting",
     "Trial",
     "chunk_count",
-    "codec_by_id",
     "in_windows",
-    "register",
 ]
 
 # Chunks hold about this many elements; a codec rounds it to whole rows of its own view of the tensor.
@@ -206,21 +205,3 @@ def in_windows(
         made.reverse()
         while made:  # what was given is let go of
             yield made.pop()
-
-
-CODECS: dict[str, type[Codec]] = {}
-_BY_ID: dict[int, type[Codec]] = {}
-
-
-def register(codec: type[Codec]) -> type[Codec]:
-    """Class decorator: make a codec known by name and by id."""
-    if codec.name in CODECS or codec.id in _BY_ID:
-        raise ValueError(f"codec {codec.name!r} (id {codec.id}) is registered twice")
-    CODECS[codec.name] = codec
-    _BY_ID[codec.id] = codec
-    return codec
-
-
-def codec_by_id(codec_id: int) -> type[Codec] | None:
-    """The codec with this id, or None."""
-    return _BY_ID.get(codec_id)

@@ -22,7 +22,7 @@ from nncodec._core import (
     kmeans_lloyd,
 )
 from nncodec.clusters import means, scalar_centroids
-from nncodec.codecs.base import Encoded, LossyCodec, Part, Setting, Trial, in_windows, register
+from nncodec.codecs.base import Encoded, LossyCodec, Part, Setting, Trial, in_windows
 from nncodec.dtypes import BY_CODE
 from nncodec.envelope import cells
 
@@ -35,7 +35,6 @@ _ALL = 1 << 62  # elements; more than there are
 _Floats = NDArray[np.float64]
 
 
-@register
 @dataclass(frozen=True)
 class Codebook(LossyCodec):
     """A codebook per tensor (or for the network), and an index per weight.

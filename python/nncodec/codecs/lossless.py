@@ -8,7 +8,7 @@ from math import prod
 from typing import Any, ClassVar
 
 from nncodec._core import ChunkDecoder, LosslessEncoding, lossless_decoder, lossless_encode
-from nncodec.codecs.base import Codec, Encoded, Part, Setting, in_windows, register
+from nncodec.codecs.base import Codec, Encoded, Part, Setting, in_windows
 from nncodec.dtypes import item_size
 
 __all__ = ["Lossless"]
@@ -19,7 +19,6 @@ _SMALL_PIECE = 16
 _KINDS = ("raw", "floats", "bytes", "palette", "integers")
 
 
-@register
 @dataclass(frozen=True)
 class Lossless(Codec):
     """Floats as entropy-coded exponents and raw sign and mantissa bits; other types by what is smallest."""

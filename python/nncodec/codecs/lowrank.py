@@ -31,7 +31,6 @@ from nncodec.codecs.base import (
     Setting,
     Trial,
     chunk_count,
-    register,
 )
 from nncodec.codecs.codebook import as_doubles
 from nncodec.codecs.trellis import Trellis
@@ -48,7 +47,6 @@ _PLAIN = 1  # form: the tensor itself, coded by the inner codec
 _MOST_FACTOR_ELEMENTS = 1 << 24
 
 
-@register
 @dataclass(frozen=True)
 class LowRank(LossyCodec):
     """Low-rank coding of float64, float32, float16 and bfloat16 tensors; a matrix is the first dimension by the others.

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from nncodec._core import ChunkDecoder, stored_decoder
-from nncodec.codecs.base import Codec, Encoded, Part, Setting, register
+from nncodec.codecs.base import Codec, Encoded, Part, Setting
 from nncodec.dtypes import item_size
 from nncodec.errors import DecodeError
 
@@ -16,7 +16,6 @@ __all__ = ["Stored"]
 _CHUNK_ELEMENTS = 1 << 18
 
 
-@register
 @dataclass(frozen=True)
 class Stored(Codec):
     """Stores every tensor as it is."""

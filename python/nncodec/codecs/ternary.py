@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 from nncodec._core import ChunkDecoder, TernaryEncoder, ternary_decoder, ternary_encoders
-from nncodec.codecs.base import Codec, Encoded, Part, Setting, in_windows, register
+from nncodec.codecs.base import Codec, Encoded, Part, Setting, in_windows
 
 __all__ = ["Ternary"]
 
@@ -22,7 +22,6 @@ _ELEMENT_BYTES = {2: 4, 3: 2, 4: 2}  # element type code: bytes
 _MAX_BLOCK = 1 << 18
 
 
-@register
 @dataclass(frozen=True)
 class Ternary(Codec):
     """Three-value quantisation of float32, float16 and bfloat16 tensors (3LC, arXiv:1802.07389).

@@ -28,7 +28,7 @@ from nncodec._core import (
     rans_write_tables,
     transform_decoder,
 )
-from nncodec.codecs.base import Encoded, LossyCodec, Part, Setting, Trial, in_windows, register
+from nncodec.codecs.base import Encoded, LossyCodec, Part, Setting, Trial, in_windows
 from nncodec.codecs.codebook import Codebook, as_doubles
 from nncodec.dtypes import BY_CODE
 
@@ -43,7 +43,6 @@ _LARGEST_SIDE, _LARGEST_AREA = 64, 256
 _Block = tuple[int, int, int]  # kind of transform, height, width
 
 
-@register
 @dataclass(frozen=True)
 class Transform(LossyCodec):
     """Transform coding of float64, float32, float16 and bfloat16 tensors.

@@ -21,7 +21,7 @@ from nncodec._core import (
     trellis_studies,
     trellis_trials,
 )
-from nncodec.codecs.base import Encoded, LossyCodec, Part, Setting, Trial, in_windows, register
+from nncodec.codecs.base import Encoded, LossyCodec, Part, Setting, Trial, in_windows
 from nncodec.feedback import FeedbackStudy, on_threads
 
 __all__ = ["Trellis"]
@@ -30,7 +30,6 @@ _QUANTISABLE = {1: 8, 2: 4, 3: 2, 4: 2}  # element type code: bytes
 _STATES = (8, 16, 32, 64, 128, 256, 512, 1024)
 
 
-@register
 @dataclass(frozen=True)
 class Trellis(LossyCodec):
     """Trellis-coded quantisation of float64, float32, float16 and bfloat16 tensors.

@@ -20,14 +20,13 @@ from nncodec._core import (
     uniform_plans,
     uniform_study,
 )
-from nncodec.codecs.base import Encoded, LossyCodec, Part, Setting, Trial, in_windows, register
+from nncodec.codecs.base import Encoded, LossyCodec, Part, Setting, Trial, in_windows
 
 __all__ = ["Uniform"]
 
 _QUANTISABLE = {1: 8, 2: 4, 3: 2, 4: 2}  # element type code: bytes
 
 
-@register
 @dataclass(frozen=True)
 class Uniform(LossyCodec):
     """Uniform scalar quantisation of float64, float32, float16 and bfloat16 tensors.

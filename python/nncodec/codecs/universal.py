@@ -23,7 +23,7 @@ from nncodec._core import (
     universal_encode,
     universal_plans,
 )
-from nncodec.codecs.base import Codec, Encoded, LossyCodec, Part, Setting, Trial, in_windows, register
+from nncodec.codecs.base import Codec, Encoded, LossyCodec, Part, Setting, Trial, in_windows
 from nncodec.dtypes import item_size
 from nncodec.errors import DecodeError
 
@@ -45,7 +45,6 @@ def dither_key(seed: int, name: str) -> int:
     return lattice_random_bits(seed % (1 << 64), crc32c(name.encode()))
 
 
-@register
 @dataclass(frozen=True)
 class Universal(LossyCodec):
     """Lattice quantisation of float64, float32, float16 and bfloat16 tensors, coded without a model header.

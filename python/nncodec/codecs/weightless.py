@@ -24,7 +24,7 @@ from nncodec._core import (
     weightless_plan,
 )
 from nncodec.clusters import scalar_centroids
-from nncodec.codecs.base import Codec, Encoded, Part, Setting, chunk_count, in_windows, register
+from nncodec.codecs.base import Codec, Encoded, Part, Setting, chunk_count, in_windows
 from nncodec.dtypes import BY_CODE
 from nncodec.errors import DecodeError
 
@@ -37,7 +37,6 @@ _AT_ONCE = 1 << 20
 CHUNK_ELEMENTS = 1 << 20  # many keys under one header; a chunk is looked up, so it need not be small
 
 
-@register
 @dataclass(frozen=True)
 class Weightless(Codec):
     """Weights that are not zero inside a filter: each comes back as its cluster, some zeros as any cluster.
