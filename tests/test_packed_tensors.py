@@ -41,6 +41,27 @@ def test_round_trip_and_damage(tensors: list[TensorEntry], at: int, byte: int) -
         table.unpack(FieldReader(bytes(damaged), 0), len(tensors), 2)
 
 
+@settings(max_examples=150, deadline=None)
+@given(entries(), st.lists(st.tuples(st.integers(0, 10**6), st.integers(0, 255)), max_size=2), st.booleans())
+def test_engine_and_parser_agree(
+    tensors: list[TensorEntry], damages: list[tuple[int, int]], cut: bool
+) -> None:
+    packed = FieldReader(table.pack(tensors) or b"", 0)
+    raw = bytearray(packed.varint("size"))
+    _core.adaptive_decode_bytes(packed.block("table"), raw)
+    for at, byte in damages:
+        raw[at % len(raw)] = byte
+    if cut:
+        del raw[-1]
+    found = _core.unpack_tensors(raw, len(tensors), 4, len(table.ORIGINS))
+    try:
+        want = table.parse(FieldReader(bytes(raw), 0), len(tensors), 2)
+    except NNCodecError:
+        assert found is None
+    else:
+        assert found == want
+
+
 def test_names_of_a_network_shrink() -> None:
     names = [f"layer{i}.{j}.bn{k}.{w}" for i in (1, 2, 3) for j in range(5) for k in (1, 2) for w in "wbmv"]
     tensors = [TensorEntry(name, 3 * i, 0, (16 << i % 2,)) for i, name in enumerate(names)]

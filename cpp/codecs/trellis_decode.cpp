@@ -116,10 +116,9 @@ void TrellisDecoder::decode(std::size_t chunk, ByteView payload, std::span<std::
     class_of.resize(classes ? n : 0);
     contexts.resize(classes ? n : 0);
     class_order::Places places{};
-    trellis_codec::SumCounts counts{};
-    if (classes) model_.classes_of(first, class_of, &counts);
+    if (classes) model_.classes_of(first, class_of);
     if (classes && !model_.by_columns) {
-        places = class_order::places_of(counts);
+        places = class_order::places_of(class_of, model_.classes());
         class_order::sorted(places, contexts);
     }
     if (classes && model_.by_columns) {

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <limits>
 #include <numeric>
+#include <utility>
 
 #include "codecs/trellis_symbols.hpp"
 
@@ -57,20 +58,15 @@ void TensorSide::set_kernel(std::span<const std::size_t> shape) noexcept {
     for (std::size_t i = 2; i + 1 < shape.size(); ++i) kernel_height *= shape[i];
 }
 
-void TensorSide::sums(std::size_t first, std::span<std::uint8_t> out, const SumMap* map,
-                      SumCounts* counts) const {
-    const auto clamped = [map](int sum) {
-        const auto in_range = static_cast<std::uint8_t>(std::clamp(sum, 0, 255));
-        return map == nullptr ? in_range : (*map)[in_range];
-    };
-    const auto fill = [counts](std::span<std::uint8_t> to, std::uint8_t value) {
-        std::fill(to.begin(), to.end(), value);
-        if (counts != nullptr) (*counts)[value] += static_cast<std::uint32_t>(to.size());
-    };
-    if (!has_scales()) return fill(out, clamped(offset));
+void TensorSide::sums(std::size_t first, std::span<std::uint8_t> out, const SumMap& map) const {
+    const auto clamped = [&map](int sum) { return map[static_cast<std::size_t>(std::clamp(sum, 0, 255))]; };
+    if (out.empty()) return;
+    if (!has_scales()) {
+        std::fill(out.begin(), out.end(), clamped(offset));
+        return;
+    }
     const std::size_t n = row_elements();
     const bool flat_rows = scales[1].empty() && scales[2].empty();
-    if (out.empty()) return;
     // The parts of elements' places in their row, from one of them on.
     const auto parts_from = [this](std::size_t place, std::span<std::int16_t> parts) {
         std::size_t c = place / positions;
@@ -84,17 +80,11 @@ void TensorSide::sums(std::size_t first, std::span<std::uint8_t> out, const SumM
         }
     };
     // A row's own part is offset + scale: few values, so most rows are copies of another one.
-    struct Made {
-        std::size_t place = 0;
-        std::uint32_t times = 0;
-    };
     constexpr int kLeast = -1024;
     thread_local std::vector<std::int16_t> in_row;
-    thread_local std::vector<std::uint8_t> rows;
-    thread_local std::vector<Made> made(2560);  // by the row's own part; all 0 but for those used
-    thread_local std::vector<std::uint16_t> used;
-    for (const std::uint16_t key : used) made[key] = {};  // of a call that ran out of memory
-    rows.clear();
+    thread_local std::vector<std::uint32_t> known(2560);  // first element of a row like it, and 1
+    thread_local std::vector<std::uint16_t> used;         // places in `known` that are not 0
+    for (const std::uint16_t key : used) known[key] = 0;
     used.clear();
     // Of a row that is longer than the range only a part is needed, and it may be much longer.
     const bool long_rows = n > out.size();
@@ -106,37 +96,25 @@ void TensorSide::sums(std::size_t first, std::span<std::uint8_t> out, const SumM
                  [&](std::size_t row, std::size_t column, std::size_t at, std::size_t count) {
                      const int own = offset + (scales[0].empty() ? 0 : scales[0][row]);
                      const auto to = out.subspan(at, count);
-                     if (flat_rows) return fill(to, clamped(own));
-                     if (count < n) {
-                         if (long_rows) {
-                             in_row.resize(count);
-                             parts_from(column, in_row);
-                         }
-                         const std::int16_t* const parts = in_row.data() + (long_rows ? 0 : column);
-                         for (std::size_t i = 0; i < count; ++i) {
-                             to[i] = clamped(own + parts[i]);
-                             if (counts != nullptr) ++(*counts)[to[i]];
-                         }
+                     if (flat_rows) {
+                         std::fill(to.begin(), to.end(), clamped(own));
                          return;
                      }
-                     const auto key = static_cast<std::uint16_t>(own - kLeast);
-                     Made& known = made[key];
-                     if (known.times == 0) {
-                         used.push_back(key);
-                         known.place = rows.size();
-                         rows.resize(rows.size() + n);
-                         for (std::size_t i = 0; i < n; ++i) rows[known.place + i] = clamped(own + in_row[i]);
+                     if (long_rows) {
+                         in_row.resize(count);
+                         parts_from(column, in_row);
                      }
-                     ++known.times;
-                     std::copy_n(rows.data() + known.place, n, to.data());
+                     const auto key = static_cast<std::uint16_t>(own - kLeast);
+                     if (count == n && known[key] != 0) {
+                         std::copy_n(out.data() + (known[key] - 1), n, to.data());
+                         return;
+                     }
+                     const auto parts = std::span(std::as_const(in_row));
+                     class_order::classes_of_row(own, parts.subspan(long_rows ? 0 : column, count), map, to);
+                     if (count != n) return;
+                     used.push_back(key);
+                     known[key] = static_cast<std::uint32_t>(at + 1);
                  });
-    for (const std::uint16_t key : used) {
-        const Made& known = made[key];
-        for (std::size_t i = 0; counts != nullptr && i < n; ++i)
-            (*counts)[rows[known.place + i]] += known.times;
-        made[key] = {};
-    }
-    used.clear();
 }
 
 void TensorSide::multiply_steps(std::size_t first, std::span<float> values) const {
@@ -217,11 +195,11 @@ void Model::sums_of(std::size_t first, std::span<std::uint8_t> out) const {
                   });
 }
 
-void Model::classes_of(std::size_t first, std::span<std::uint8_t> out, SumCounts* counts) const {
+void Model::classes_of(std::size_t first, std::span<std::uint8_t> out) const {
     const SumMap map = class_of_sum();
     for_each_part(tensors, first, out.size(),
                   [&](const TensorSide& tensor, std::size_t from, std::size_t at, std::size_t count) {
-                      tensor.sums(from, out.subspan(at, count), &map, counts);
+                      tensor.sums(from, out.subspan(at, count), map);
                   });
 }
 

@@ -14,6 +14,7 @@
 
 #include "base/bytes.hpp"
 #include "entropy/rans.hpp"
+#include "quantize/class_order.hpp"
 #include "quantize/trellis.hpp"
 #include "quantize/trellis_tables.hpp"
 #include "transform/dct.hpp"
@@ -30,10 +31,16 @@ inline constexpr float kLeastStep = 0x1p-80F;
 inline constexpr float kGreatestStep = 0x1p80F;
 
 // What each sum 0 .. 255 becomes.
-using SumMap = std::array<std::uint8_t, 256>;
-using SumCounts = std::array<std::uint32_t, 256>;
+using SumMap = class_order::Map;
 
 enum class Kernels : std::uint8_t { plain, basis, cosines };
+
+// The sums themselves.
+inline constexpr SumMap kSums = [] {
+    SumMap map{};
+    for (std::size_t sum = 0; sum < map.size(); ++sum) map[sum] = static_cast<std::uint8_t>(sum);
+    return map;
+}();
 
 // One tensor as a matrix of rows x (columns x positions).
 struct TensorSide {
@@ -62,10 +69,8 @@ struct TensorSide {
     void set_split(std::span<const std::size_t> shape, unsigned a, unsigned b) noexcept;
     void set_kernel(std::span<const std::size_t> shape) noexcept;
 
-    // The sums that make classes, of `out.size()` elements from `first` on; or what a map makes of them.
-    // `counts` gets how often each occurs, in addition to what it has.
-    void sums(std::size_t first, std::span<std::uint8_t> out, const SumMap* map = nullptr,
-              SumCounts* counts = nullptr) const;
+    // What a map makes of the sums that make classes, of `out.size()` elements from `first` on.
+    void sums(std::size_t first, std::span<std::uint8_t> out, const SumMap& map = kSums) const;
     // Multiplies by the elements' steps, or divides.
     void multiply_steps(std::size_t first, std::span<float> values) const;
     void divide_steps(std::size_t first, std::span<float> values) const;
@@ -110,7 +115,7 @@ struct Model {
 
     // What makes classes, and classes, of elements of the record.
     void sums_of(std::size_t first, std::span<std::uint8_t> out) const;
-    void classes_of(std::size_t first, std::span<std::uint8_t> out, SumCounts* counts = nullptr) const;
+    void classes_of(std::size_t first, std::span<std::uint8_t> out) const;
 
     Bytes write() const;
 };

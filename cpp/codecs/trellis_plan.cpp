@@ -235,14 +235,13 @@ Bytes TrellisPlan::encode_chunk(std::size_t chunk) const {
     std::vector<std::uint8_t> contexts;
     if (model_.classes() > 1) {
         std::vector<std::uint8_t> classes(count);
-        trellis_codec::SumCounts counts{};
-        model_.classes_of(at, classes, &counts);
+        model_.classes_of(at, classes);
         contexts.resize(count);
         if (model_.by_columns) {
             trellis_codec::Transposed(model_, count)
                 .to_coding(std::span<const std::uint8_t>(classes), std::span(contexts));
         } else {
-            class_order::sorted(class_order::places_of(counts), contexts);
+            class_order::sorted(class_order::places_of(classes, model_.classes()), contexts);
         }
     }
     encoder_->encode(symbols, contexts, model_.lanes, payload, model_.unit());

@@ -24,7 +24,9 @@ constexpr Mixer::Inputs kFirstWeights{Mixer::kOne * 3 / 8, Mixer::kOne / 4, Mixe
 // ten values do not pay for clearing a megabyte.
 class ContextModels {
   public:
-    explicit ContextModels(std::size_t contexts) : row_of_(contexts, kNone) {}
+    explicit ContextModels(std::size_t contexts) : row_of_(contexts, kNone) {
+        models_.reserve(256 * std::min<std::size_t>(contexts, 64));
+    }
 
     BitModel* operator[](std::size_t context) {
         std::uint32_t& row = row_of_[context];

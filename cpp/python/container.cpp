@@ -171,9 +171,98 @@ py::object skip_blocks(const py::object& data, std::size_t at, std::size_t count
     return py::make_tuple(std::move(lengths), at);
 }
 
+// Names as prefix codes make them, one after the other.
+class Names {
+  public:
+    static constexpr std::size_t kMost = 65535;          // bytes of one
+    static constexpr std::size_t kMostOfAll = 1U << 26;  // and of all
+
+    // The first bytes of the last name and a suffix: a string, or a null object if it is too long or no
+    // UTF-8.
+    py::object next(std::size_t shared, ByteView suffix) {
+        if (shared > name_.size() || shared + suffix.size() > kMost) return {};
+        name_.resize(shared);
+        name_.insert(name_.end(), suffix.begin(), suffix.end());
+        all_ += name_.size();
+        if (all_ > kMostOfAll) return {};
+        PyObject* const text = PyUnicode_DecodeUTF8(reinterpret_cast<const char*>(name_.data()),
+                                                    static_cast<py::ssize_t>(name_.size()), "strict");
+        if (text == nullptr) PyErr_Clear();
+        return py::reinterpret_steal<py::object>(text);
+    }
+
+  private:
+    Bytes name_;
+    std::size_t all_ = 0;
+};
+
+// Sizes whose product, zeros left out, stays below 2^63 bytes; a null object for others.
+py::object read_shape(ByteView data, std::size_t& at, std::size_t dimensions, std::uint64_t item_size) {
+    constexpr std::size_t kMostDimensions = 64;
+    constexpr auto kMostBytes = static_cast<std::uint64_t>(INT64_MAX);
+    if (dimensions > kMostDimensions) return {};
+    py::tuple shape(dimensions);
+    std::uint64_t bytes = item_size;
+    for (std::size_t i = 0; i < dimensions; ++i) {
+        const std::optional<std::uint64_t> size = try_varint(data, at);
+        if (!size || *size > kMostBytes / bytes) return {};
+        bytes *= *size == 0 ? 1 : *size;
+        shape[i] = py::int_(*size);
+    }
+    return shape;
+}
+
+// A list of (name, ordinal, origin, shape) from the bytes of a packed table (docs/format.md#packed-tensors);
+// None if anything is odd.
+py::object unpack_tensors(const py::object& data, std::size_t count, std::uint64_t item_size,
+                          unsigned origins) {
+    const BufferView view(data, "data");
+    const ByteView raw = view.bytes();
+    if (item_size == 0) throw py::value_error("item_size must be at least 1");
+    if (count > raw.size() / 5) return py::none();
+    const auto column = [&](std::size_t i) { return raw.subspan(i * count, count); };
+    const ByteView shared = column(0);
+    const ByteView suffix = column(1);
+    const ByteView steps = column(2);
+    const ByteView origin = column(3);
+    const ByteView dimensions = column(4);
+    std::size_t at = 5 * count;
+    std::vector<py::object> shapes;
+    for (const std::uint8_t n : dimensions) {
+        shapes.push_back(read_shape(raw, at, n, item_size));
+        if (!shapes.back()) return py::none();
+    }
+    if (at >= raw.size()) return py::none();
+    const std::size_t suffixes = raw[at++] + std::size_t{1};
+    if (suffixes > raw.size() - at) return py::none();
+    const ByteView lengths = raw.subspan(at, suffixes);
+    at += suffixes;
+    std::vector<ByteView> texts;
+    for (const std::uint8_t length : lengths) {
+        if (length > raw.size() - at) return py::none();
+        texts.push_back(raw.subspan(at, length));
+        at += length;
+    }
+    if (at != raw.size()) return py::none();
+    Names names;
+    std::uint64_t next = 0;
+    py::list found;
+    for (std::size_t i = 0; i < count; ++i) {
+        if (suffix[i] >= texts.size() || origin[i] >= origins) return py::none();
+        const py::object name = names.next(shared[i], texts[suffix[i]]);
+        if (!name) return py::none();
+        const std::uint64_t ordinal = next + steps[i];
+        found.append(py::make_tuple(name, ordinal, py::int_(origin[i]), shapes[i]));
+        next = ordinal + 1;
+    }
+    return found;
+}
+
 }  // namespace
 
 void register_container(py::module_& m) {
+    m.def("unpack_tensors", &unpack_tensors, "data"_a, "count"_a, "item_size"_a, "origins"_a,
+          "The tensors (name, ordinal, origin, shape) of an unpacked table; None if anything is odd.");
     m.def("read_varints", &read_varints, "data"_a, "at"_a, "count"_a, "most"_a,
           "Integers in a row and the place behind them; None if any is not as it must be.");
     m.def("read_block", &read_block, "data"_a, "at"_a, "record_crc"_a, "number"_a,

@@ -1,3 +1,5 @@
+#include <algorithm>
+#include <cstdlib>
 #include <optional>
 
 #include "python/convert.hpp"
@@ -60,6 +62,33 @@ void restore_order(const py::object& classes, const py::object& values, const py
     const auto restored = writable<std::int16_t>(to, "out");
     const py::gil_scoped_release nogil;
     class_order::restore(at, class_order::places_of(at), in, restored);
+}
+
+void classes_of_row(int own, const py::object& parts, const py::object& map, const py::object& out) {
+    const BufferView from(parts, "parts");
+    const BufferView table(map, "map");
+    const BufferView to(out, "out", true);
+    const auto in = from.as<std::int16_t>("parts");
+    const auto classes = writable<std::uint8_t>(to, "out");
+    if (table.bytes().size() != 256) throw py::value_error("map must have 256 entries");
+    if (in.size() != classes.size()) throw py::value_error("there must be as many parts as classes");
+    constexpr int kMost = 16383;
+    if (std::abs(own) > kMost ||
+        std::any_of(in.begin(), in.end(), [](std::int16_t part) { return std::abs(int{part}) > kMost; }))
+        throw py::value_error("own and parts must be -16383 to 16383");
+    class_order::Map of;
+    std::copy_n(table.bytes().begin(), 256, of.begin());
+    const py::gil_scoped_release nogil;
+    class_order::classes_of_row(own, in, of, classes);
+}
+
+class_order::Counts counts_of(const py::object& classes, std::size_t n_classes) {
+    const BufferView of(classes, "classes");
+    const ByteView in = of.bytes();
+    if (std::any_of(in.begin(), in.end(), [n_classes](std::uint8_t c) { return c >= n_classes; }))
+        throw py::value_error("a class is not below n_classes");
+    const py::gil_scoped_release nogil;
+    return class_order::counts_of(in, n_classes);
 }
 
 }  // namespace
@@ -129,6 +158,10 @@ void register_trellis(py::module_& m) {
     m.def(
         "class_order_restore", &restore_order, "classes"_a, "values"_a, "out"_a,
         "Fill `out` (int16) with `values` that come by class: those of class 0, in order, then of class 1.");
+    m.def("class_order_classes_of_row", &classes_of_row, "own"_a, "parts"_a, "map"_a, "out"_a,
+          "Fill `out` (uint8) with map[own + part], each sum clamped to 0 .. 255.");
+    m.def("class_order_counts", &counts_of, "classes"_a, "n_classes"_a = 256,
+          "How often each of the classes 0 .. 255 occurs.");
     m.def(
         "trellis_parametric_table",
         [](unsigned scale, unsigned shape, unsigned radius, const std::string& alphabet,

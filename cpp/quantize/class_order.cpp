@@ -24,24 +24,41 @@ void check_sizes(std::size_t classes, const Places& places, std::size_t values, 
 
 }  // namespace
 
-Places places_of(std::span<const std::uint8_t> classes) noexcept {
+void classes_of_row(int own, std::span<const std::int16_t> parts, const Map& map,
+                    std::span<std::uint8_t> out) noexcept {
+#if defined(__x86_64__)
+    if (active_isa() == Isa::avx512)
+        return classes_of_row_avx512(own, parts.data(), out.size(), map.data(), out.data());
+#endif
+    for (std::size_t i = 0; i < out.size(); ++i)
+        out[i] = map[static_cast<std::size_t>(std::clamp(own + parts[i], 0, 255))];
+}
+
+Counts counts_of(std::span<const std::uint8_t> classes, [[maybe_unused]] std::size_t n_classes) noexcept {
+    Counts counts{};
+    std::size_t i = 0;
+#if defined(__x86_64__)
+    constexpr std::size_t kFew = 64;  // a pass over all elements for each
+    if (active_isa() == Isa::avx512 && n_classes <= kFew)
+        i = count_avx512(classes.data(), classes.size(), static_cast<unsigned>(n_classes), counts.data());
+#endif
     // Neighbours tend to have one class: eight counters each, lest one wait for the other.
     constexpr std::size_t kCounters = 8;
-    std::array<std::array<std::uint32_t, 256>, kCounters> counts{};
-    std::size_t i = 0;
+    std::array<Counts, kCounters> found{};
     for (; i + kCounters <= classes.size(); i += kCounters) {
         std::uint64_t eight;
         std::memcpy(&eight, classes.data() + i, sizeof eight);
-        for (std::size_t k = 0; k < kCounters; ++k) ++counts[k][eight >> (8 * k) & 0xFF];
+        for (std::size_t k = 0; k < kCounters; ++k) ++found[k][eight >> (8 * k) & 0xFF];
     }
-    for (; i < classes.size(); ++i) ++counts[0][classes[i]];
-    for (std::size_t k = 1; k < kCounters; ++k) {
-        for (std::size_t c = 0; c < 256; ++c) counts[0][c] += counts[k][c];
+    for (; i < classes.size(); ++i) ++found[0][classes[i]];
+    for (const Counts& part : found) {
+        for (std::size_t c = 0; c < 256; ++c) counts[c] += part[c];
     }
-    return places_of(counts[0]);
+    return counts;
 }
 
-Places places_of(const std::array<std::uint32_t, 256>& counts) noexcept {
+Places places_of(std::span<const std::uint8_t> classes, std::size_t n_classes) noexcept {
+    const Counts counts = counts_of(classes, n_classes);
     Places first{};
     for (std::size_t c = 0; c < 256; ++c) first[c + 1] = first[c] + counts[c];
     return first;

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -56,19 +57,27 @@ def placed(error: NNCodecError, offset: int, tensor: str) -> NNCodecError:
 
 
 class Output:
-    """Where a record's elements go: straight into its tensor, or through a buffer if it has several.
+    """Where a record's elements go: straight into its tensor or ``memory``, or through a buffer if it has several.
 
-    ``wanted`` maps numbers of tensors within the record to their destinations.
+    ``wanted`` maps numbers of tensors within the record to their destinations; ``memory`` is for the whole record.
     """
 
-    def __init__(self, descriptor: Descriptor, wanted: dict[int, NDArray[np.uint8]]) -> None:
+    def __init__(
+        self,
+        descriptor: Descriptor,
+        wanted: dict[int, NDArray[np.uint8]],
+        memory: NDArray[np.uint8] | None = None,
+    ) -> None:
         self.descriptor = descriptor
-        self._wanted = wanted
-        self._direct = len(descriptor.tensors) == 1
-        if self._direct:
-            self._bytes = wanted[0]
-        else:
-            self._bytes = Destination(descriptor.dtype, (descriptor.elements,), "np").bytes
+        self.wanted = wanted
+        self._direct = memory is not None or len(descriptor.tensors) == 1
+        self._given = memory if memory is not None else wanted[0] if self._direct else None
+
+    @cached_property
+    def _bytes(self) -> NDArray[np.uint8]:
+        if self._given is not None:
+            return self._given
+        return Destination(self.descriptor.dtype, (self.descriptor.elements,), "np").bytes
 
     @property
     def buffered(self) -> bool:
@@ -83,7 +92,7 @@ class Output:
     def finish(self) -> None:
         """Distribute to the tensors, after all chunks."""
         if not self._direct:
-            self.copy_to(self._wanted)
+            self.copy_to(self.wanted)
 
     def copy_to(self, wanted: dict[int, NDArray[np.uint8]]) -> None:
         """Give tensors of a record that has several their elements."""

@@ -16,13 +16,14 @@ from nncodec._core import ChunkDecoder, WeightlessDecoder, crc32c
 from nncodec.codecs.registry import codec_by_id
 from nncodec.container.catalogue import Catalogue, open_catalogue, scan_catalogue
 from nncodec.container.descriptor import Descriptor
-from nncodec.container.sections import Alias, IndexEntry
+from nncodec.container.sections import IndexEntry
 from nncodec.container.walk import Chunk, Memory, read_chunk, read_record
 from nncodec.decoding import Batch, Output, decoder_for
 from nncodec.dtypes import BY_CODE
 from nncodec.errors import DecodeError
 from nncodec.limits import check_limit, check_threads
 from nncodec.lookup import TensorLookup, checked_payload
+from nncodec.placement import Placed, aliased
 from nncodec.slices import TensorSlice
 from nncodec.tensors import Arena, Destination, framework_for, writable_bytes
 
@@ -154,10 +155,10 @@ class File:
             target.view(view.dtype).reshape(alias.shape)[...] = view
             return out
         stored = self._target(name)
-        number, _ = self._catalogue.places[stored]
+        number, inner = self._catalogue.places[stored]
         entry = self._catalogue.entry(stored)
         target = writable_bytes(name, out, self._catalogue.records[number].dtype, entry.shape)
-        self._fill({stored: target}, None)
+        self._fill({number: Output(self._descriptor(number), {inner: target})}, None)
         return out
 
     def get_slice(self, name: str) -> TensorSlice:
@@ -218,11 +219,7 @@ class File:
     @property
     def nbytes(self) -> int:
         """Decoded size of all stored tensors; tied ones count once."""
-        return sum(
-            tensor.elements * BY_CODE[entry.dtype].size
-            for entry in self._catalogue.records
-            for tensor in entry.tensors
-        )
+        return sum(entry.nbytes for entry in self._catalogue.records)
 
     def decoded_bytes(self, names: Sequence[str] | None = None) -> int:
         """Decoded size of these tensors (None: all); tied ones count once."""
@@ -373,45 +370,46 @@ class File:
         """Tensors by name; those that share memory in the file share it in the result."""
         framework = framework if framework is not None else self._framework
         catalogue = self._catalogue
+        aliases = {name: catalogue.aliases[name] for name in names if name in catalogue.aliases}
+        stored = dict.fromkeys(aliases[name].target if name in aliases else name for name in names)
+        by_record: dict[int, dict[int, str]] = {}
+        for name in stored:
+            number, inner = catalogue.places[name]
+            by_record.setdefault(number, {})[inner] = name
         size = 0
-        frameworks: dict[str, str] = {}
-        for name in names:
-            stored = self._target(name)
-            if stored not in frameworks:
-                number, _ = catalogue.places[stored]
-                size += catalogue.entry(stored).elements * BY_CODE[catalogue.records[number].dtype].size
-                frameworks[stored] = ""
-        check_limit(size, self._max_bytes, tensor=names[0] if len(names) == 1 else None)
-        memory: dict[str, Destination] = {}
-        arena = Arena(shared=len(frameworks) > 1)
-        for stored in frameworks:
-            number, inner = catalogue.places[stored]
-            descriptor = self._descriptor(number)
-            entry = descriptor.tensors[inner]
-            memory[stored] = Destination(
-                descriptor.dtype, entry.shape, framework_for(entry.origin, framework), arena
-            )
-        self._fill({name: destination.bytes for name, destination in memory.items()}, progress)
-        tensors = {name: destination.tensor() for name, destination in memory.items()}
-        result = {}
-        for name in names:
-            alias = catalogue.aliases.get(name)
-            if alias is None:
-                result[name] = tensors[name]
+        for number, wanted in by_record.items():
+            record = catalogue.records[number]
+            if len(wanted) == len(record.tensors):
+                size += record.nbytes
             else:
-                result[name] = aliased(alias, memory[alias.target], tensors[alias.target], framework)
-        return result
+                size += sum(record.tensors[inner].elements for inner in wanted) * BY_CODE[record.dtype].size
+        check_limit(size, self._max_bytes, tensor=names[0] if len(names) == 1 else None)
+        kept = {alias.target for alias in aliases.values()}  # tensors that others are views of
+        made = Placed({}, {}, {})
+        arena = Arena(shared=len(stored) > 1)
+        for number, wanted in by_record.items():
+            descriptor = self._descriptor(number)
+            if len(wanted) == len(descriptor.tensors) > 1:
+                made.add_whole(number, descriptor, framework, kept.intersection(wanted.values()))
+            else:
+                made.add(number, descriptor, wanted, framework, arena, kept)
+        self._fill(made.outputs, progress)
+        tensors = made.tensors
+        if not aliases:
+            return {name: tensors[name] for name in names}
+        return {
+            name: tensors[name]
+            if (alias := aliases.get(name)) is None
+            else aliased(alias, made.memory[alias.target], tensors[alias.target], framework)
+            for name in names
+        }
 
     def _descriptor(self, number: int) -> Descriptor:
         known = self._catalogue.descriptors.get(number)
         return known[0] if known is not None else self._record(number).descriptor
 
-    def _fill(self, targets: Mapping[str, Any], progress: Callable[[int], None] | None) -> None:
-        """Decode stored tensors into bytes."""
-        by_record: dict[int, dict[int, Any]] = {}
-        for name, target in targets.items():
-            number, inner = self._catalogue.places[name]
-            by_record.setdefault(number, {})[inner] = target
+    def _fill(self, outputs: Mapping[int, Output], progress: Callable[[int], None] | None) -> None:
+        """Decode records, by number."""
         released = 0
 
         def done(size: int, last: int) -> None:
@@ -421,15 +419,15 @@ class File:
                 progress(size)
 
         batch = Batch(self._threads, done)
-        for number in sorted(by_record):
+        for number in sorted(outputs):
             record = self._record(number)
             descriptor = record.descriptor
-            if len(descriptor.tensors) > 1:
+            output = outputs[number]
+            if output.buffered:
                 check_limit(descriptor.raw_bytes, self._max_bytes, tensor=descriptor.label)
-                if len(by_record[number]) < len(descriptor.tensors) and descriptor.raw_bytes <= _GROUP_BYTES:
-                    self._group(number, record).copy_to(by_record[number])
+                if len(output.wanted) < len(descriptor.tensors) and descriptor.raw_bytes <= _GROUP_BYTES:
+                    self._group(number, record).copy_to(output.wanted)
                     continue
-            output = Output(descriptor, by_record[number])
             chunks = _chunks(self._data, record.entry, descriptor, record.crc, range(descriptor.chunks))
             batch.add(record.decoder, output, chunks)
         batch.finish()
@@ -515,16 +513,6 @@ class _Window(Output):
 
     def chunk(self, number: int) -> Any:
         return super().chunk(number - self._first)
-
-
-def aliased(alias: Alias, memory: Destination, target: Any, framework: str | None) -> Any:
-    """The tensor of an alias, in its target's memory."""
-    wanted = framework_for(alias.origin, framework)
-    if alias.shape is not None:
-        return memory.view(alias.offset, alias.shape, alias.strides, wanted)
-    if wanted == memory.framework:
-        return target
-    return memory.whole(wanted)
 
 
 def _read_descriptor(data: memoryview, entry: IndexEntry) -> tuple[Descriptor, int]:

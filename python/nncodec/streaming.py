@@ -12,7 +12,7 @@ from nncodec.container.walk import Record, Source, Stream, walk
 from nncodec.decoding import Batch, Output, decoder_for
 from nncodec.errors import NNCodecError
 from nncodec.limits import check_limit, check_threads
-from nncodec.reader import aliased
+from nncodec.placement import aliased
 from nncodec.tensors import Arena, Destination, framework_for
 
 __all__ = ["Recovered", "iter_stream", "load_stream", "recover_stream"]

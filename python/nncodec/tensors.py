@@ -21,7 +21,7 @@ from nncodec.container.descriptor import ORIGINS
 from nncodec.dtypes import BY_CODE, DType
 from nncodec.errors import LimitError
 
-__all__ = ["Destination", "Leaf", "framework_for", "is_tensor", "leaf", "tensor_from"]
+__all__ = ["Destination", "Leaf", "framework_for", "is_tensor", "leaf", "tensor_from", "tensors_within"]
 
 Bytes = NDArray[np.uint8]
 
@@ -179,8 +179,9 @@ def _torch_installed() -> bool:
 
 
 # Page faults of fresh memory take longer than decoding into it, on huge pages an eighth of that. So tensors of a size
-# between these share blocks; smaller ones lie on the heap, larger ones are blocks of their own. The price is that a
-# tensor which outlives its neighbours keeps their block.
+# between these share blocks; smaller ones lie on the heap, larger ones are blocks of their own. Tensors of one record
+# that are asked for together share its memory, into which they were decoded. The price is that a tensor which
+# outlives its neighbours keeps their block.
 SHARED_FROM = 1 << 17
 OWN_FROM = 1 << 22
 BLOCK_BYTES = 1 << 23
@@ -210,7 +211,7 @@ class Arena:
 
 
 class Destination:
-    """Fresh memory for one tensor of a framework.
+    """Memory of one tensor of a framework: fresh, or what is given.
 
     Attributes
     ----------
@@ -218,18 +219,28 @@ class Destination:
         The memory, uint8, one dimension.
     """
 
-    def __init__(self, dtype: int, shape: Sequence[int], framework: str, arena: Arena | None = None) -> None:
+    def __init__(
+        self,
+        dtype: int,
+        shape: Sequence[int],
+        framework: str,
+        arena: Arena | None = None,
+        given: Bytes | None = None,
+    ) -> None:
         self.dtype = BY_CODE[dtype]
         self.shape = tuple(shape)
         self.framework = framework
         size = math.prod(shape) * self.dtype.size
         self._memory: Any
         try:
-            if framework == "pt" and size < SHARED_FROM:
+            if given is not None:
+                self.bytes: Bytes = given
+                self._memory = tensor_from(given, framework)
+            elif framework == "pt" and size < SHARED_FROM:
                 import torch
 
                 self._memory = torch.empty(size, dtype=torch.uint8)
-                self.bytes: Bytes = self._memory.numpy()
+                self.bytes = self._memory.numpy()
             else:
                 self.bytes = (arena or Arena(shared=False)).take(size)
                 self._memory = tensor_from(self.bytes, framework)
@@ -262,6 +273,29 @@ class Destination:
             return flat.as_strided(tuple(shape), tuple(strides), offset)
         steps = [step * self.dtype.size for step in strides]
         return np.lib.stride_tricks.as_strided(flat[offset:], tuple(shape), steps)
+
+
+def tensors_within(
+    memory: Bytes,
+    dtype: int,
+    starts: Sequence[int],
+    shapes: Sequence[tuple[int, ...]],
+    frameworks: Sequence[str],
+) -> list[Any]:
+    """Tensors that lie one after the other in a memory. ``starts``, in bytes, has one more than there are tensors.
+
+    Each is a tensor of its own to torch, not a view of one storage, so that it is saved alone.
+    """
+    row = BY_CODE[dtype]
+    native = row.numpy()
+    flat = memory.view(native)
+    size = row.size
+    return [
+        flat[begin // size : end // size].reshape(shape)
+        if framework == "np"
+        else _shaped(tensor_from(memory[begin:end], framework), row, shape, framework)
+        for begin, end, shape, framework in zip(starts, starts[1:], shapes, frameworks, strict=False)
+    ]
 
 
 def tensor_from(data: Bytes, framework: str) -> Any:

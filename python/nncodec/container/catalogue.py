@@ -60,9 +60,24 @@ class Catalogue:
 
     def add_record(self, entry: IndexEntry) -> None:
         """Take up a record; its names and ordinals must be new."""
-        for number, tensor in enumerate(entry.tensors):
-            self._claim(tensor.name, tensor.ordinal, entry.offset)
-            self.places[tensor.name] = (len(self.records), number)
+        record = len(self.records)
+        places = {tensor.name: (record, number) for number, tensor in enumerate(entry.tensors)}
+        ordinals = {tensor.ordinal: tensor.name for tensor in entry.tensors}
+        size = sum(map(len, places))
+        if (
+            len(places) == len(ordinals) == len(entry.tensors)
+            and places.keys().isdisjoint(self.places)
+            and places.keys().isdisjoint(self.aliases)
+            and ordinals.keys().isdisjoint(self._ordinals)
+            and self._names_bytes + size <= MAX_NAMES_BYTES
+        ):  # nearly all of them, and all at once
+            self.places.update(places)
+            self._ordinals.update(ordinals)
+            self._names_bytes += size
+        else:
+            for number, tensor in enumerate(entry.tensors):
+                self._claim(tensor.name, tensor.ordinal, entry.offset)  # fails where it must
+                self.places[tensor.name] = (record, number)
         self.records.append(entry)
 
     def add_section(self, section: Section) -> None:

@@ -51,8 +51,13 @@ class Descriptor:
     model: bytes
 
     @cached_property
+    def counts(self) -> list[int]:
+        """Elements of each tensor."""
+        return [math.prod(tensor.shape) for tensor in self.tensors]
+
+    @cached_property
     def elements(self) -> int:
-        return sum(tensor.elements for tensor in self.tensors)
+        return sum(self.counts)
 
     @cached_property
     def chunks(self) -> int:
@@ -71,11 +76,11 @@ class Descriptor:
     def tensor_starts(self) -> list[int]:
         """Where each tensor's bytes start among the decoded ones, and where the last one's end."""
         size = item_size(self.dtype)
-        return list(accumulate((tensor.elements * size for tensor in self.tensors), initial=0))
+        return list(accumulate([count * size for count in self.counts], initial=0))
 
-    @property
+    @cached_property
     def shapes(self) -> tuple[tuple[int, ...], ...]:
-        return tuple(tensor.shape for tensor in self.tensors)
+        return tuple([tensor.shape for tensor in self.tensors])
 
     @staticmethod
     def count(shape: tuple[int, ...]) -> int:
@@ -116,7 +121,7 @@ class Descriptor:
         if count == 0:
             raise fields.fail("number of tensors is 0")
         tensors = (table.unpack if packed else table.read)(fields, count, dtype)
-        total = sum(tensor.elements for tensor in tensors)
+        total = sum([math.prod(tensor.shape) for tensor in tensors])
         if total * item_size(dtype) > MAX_BYTES:
             raise fields.fail("the record's tensors take 2^63 bytes or more")
         chunk_elements = fields.varint("elements per chunk", MAX_CHUNK_ELEMENTS)

@@ -6,6 +6,7 @@ import math
 import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import accumulate
 
 from nncodec._core import crc32c
@@ -21,6 +22,7 @@ from nncodec.container.descriptor import (
     write_shape,
 )
 from nncodec.container.fields import MAX_NAME_BYTES, FieldReader, FieldWriter, varint_size
+from nncodec.dtypes import item_size
 from nncodec.errors import DecodeError, VersionError
 
 __all__ = [
@@ -236,6 +238,11 @@ class IndexEntry:
     codec: int
     tensors: tuple[TensorEntry, ...]
     _ends: list[int] = field(default_factory=list, init=False, repr=False, compare=False)
+
+    @cached_property
+    def nbytes(self) -> int:
+        """Decoded size of all its tensors."""
+        return sum([math.prod(tensor.shape) for tensor in self.tensors]) * item_size(self.dtype)
 
     @property
     def chunks_offset(self) -> int:

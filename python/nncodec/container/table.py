@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from typing import NamedTuple
 
-from nncodec._core import adaptive_decode_bytes, adaptive_encode_bytes
+from nncodec._core import adaptive_decode_bytes, adaptive_encode_bytes, unpack_tensors
 from nncodec.container.fields import (
     MAX_NAME_BYTES,
     MAX_NAMES_BYTES,
@@ -23,6 +22,7 @@ __all__ = [
     "ORIGINS",
     "TensorEntry",
     "pack",
+    "parse",
     "read",
     "read_shape",
     "unpack",
@@ -36,8 +36,7 @@ MAX_PACKED_BYTES = 1 << 20  # before packing
 ORIGINS = ("np", "pt")
 
 
-@dataclass(frozen=True)
-class TensorEntry:
+class TensorEntry(NamedTuple):
     """A tensor of a record: its name, its place among all tensors, where it came from, its shape."""
 
     name: str
@@ -45,8 +44,9 @@ class TensorEntry:
     origin: int
     shape: tuple[int, ...]
 
-    @cached_property
+    @property
     def elements(self) -> int:
+        """Product of the shape."""
         return math.prod(self.shape)
 
 
@@ -111,7 +111,14 @@ def unpack(fields: FieldReader, count: int, dtype: int) -> list[TensorEntry]:
     start = fields.offset + fields.at
     raw = bytearray(size)
     adaptive_decode_bytes(fields.block("packed tensors"), raw)
-    inner = FieldReader(bytes(raw), start)
+    found = unpack_tensors(raw, count, item_size(dtype), len(ORIGINS))
+    if found is not None:
+        return list(map(TensorEntry._make, found))
+    return parse(FieldReader(bytes(raw), start), count, dtype)  # fails where it must
+
+
+def parse(inner: FieldReader, count: int, dtype: int) -> list[TensorEntry]:
+    """What ``_core.unpack_tensors`` does, but it says what is wrong."""
     shared = inner.raw(count, "shared parts of names")
     suffix = inner.raw(count, "suffixes of names")
     steps = inner.raw(count, "ordinals")
@@ -131,7 +138,7 @@ def unpack(fields: FieldReader, count: int, dtype: int) -> list[TensorEntry]:
         if len(previous) > MAX_NAME_BYTES:
             raise inner.fail(f"a name takes {len(previous)} bytes, above {MAX_NAME_BYTES}")
         if names > MAX_NAMES_BYTES:
-            raise LimitError(f"the names take more than {MAX_NAMES_BYTES} bytes", offset=start)
+            raise LimitError(f"the names take more than {MAX_NAMES_BYTES} bytes", offset=inner.offset)
         ordinal += step + 1
         tensors.append(TensorEntry(inner.text(previous, "name"), ordinal, origin, shape))
     return tensors

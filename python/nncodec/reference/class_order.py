@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-__all__ = ["order_of", "restore"]
+__all__ = ["classes_of_row", "counts_of", "order_of", "restore"]
 
 
 def order_of(classes: Sequence[int]) -> list[int]:
@@ -18,3 +18,16 @@ def restore(classes: Sequence[int], values: Sequence[int]) -> list[int]:
     for i, value in zip(order_of(classes), values, strict=True):
         out[i] = value
     return out
+
+
+def classes_of_row(own: int, parts: Sequence[int], of_sum: Sequence[int]) -> list[int]:
+    """What each sum of a row's own part and an element's becomes, clamped to 0 ... 255."""
+    return [of_sum[min(max(own + part, 0), 255)] for part in parts]
+
+
+def counts_of(classes: Sequence[int]) -> list[int]:
+    """How often each of the classes 0 ... 255 occurs."""
+    counts = [0] * 256
+    for c in classes:
+        counts[c] += 1
+    return counts
