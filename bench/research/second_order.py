@@ -30,6 +30,7 @@ from bench.datasets import data_dir, minilm, read_safetensors
 from bench.research.feedback import code_length, factor, quantise
 from bench.tasks import task
 from nncodec.calibration import Calibration, LayerMoments, calibrate
+from nncodec.train.kfac import likelihood
 
 METHODS = ("plain", "layer", "diagonal", "inputs", "both")
 RAW_BITS = 27  # of a float32 that is coded without loss
@@ -144,7 +145,7 @@ def main() -> None:
     elements = sum(value.size for value in tensors.values() if np.issubdtype(value.dtype, np.floating))
     model = chosen.build(tensors)
     sentences = given.network == "minilm"
-    head = None if sentences else (lambda z: 2 * z.softmax(-1).sqrt())
+    head = None if sentences else likelihood
     batches = chosen.calibration(data, given.examples or (2400 if sentences else 512))
     calibration = calibrate(model, batches, output=head)
     drift = None if sentences else divergence(model, data)

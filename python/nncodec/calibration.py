@@ -226,8 +226,8 @@ def calibrate(
         per unit of their own output.
     output : callable, optional
         From what the model returns to the tensor whose squared error shall be small, first axis the examples. Default:
-        the model's output, if it is a tensor. For a classifier, ``lambda z: 2 * z.softmax(-1).sqrt()`` makes it the
-        Kullback-Leibler divergence of the predictions.
+        the model's output, if it is a tensor. For a classifier, ``lambda z: 2 * (z.log_softmax(-1) / 2).exp()`` makes
+        it the Kullback-Leibler divergence of the predictions.
     seed : int
         Of the random signs that the output is projected on.
 

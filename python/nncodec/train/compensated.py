@@ -166,4 +166,4 @@ class _Compensating(Run):
         self._batches = state["batches"]
 
     def codec(self) -> Mapping[str, str | Codec]:
-        return codec_mapping(dict.fromkeys(self.layers, "lossless"))
+        return codec_mapping(dict.fromkeys(self.layers, "codebook"))

@@ -325,4 +325,4 @@ class _Quantising(Run):
         self._batches = state["calibration"]
 
     def codec(self) -> Mapping[str, str | Codec]:
-        return codec_mapping(dict.fromkeys(self.layers, "lossless"))
+        return codec_mapping(dict.fromkeys(self.layers, "codebook"))

@@ -207,4 +207,4 @@ class _Training(Run):
         self.optimizer.load_state_dict(state["optimizer"])
 
     def codec(self) -> Mapping[str, str | Codec]:
-        return codec_mapping(dict.fromkeys(self.layers, "lossless"))
+        return codec_mapping(dict.fromkeys(self.layers, "codebook"))
