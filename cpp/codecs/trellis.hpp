@@ -80,7 +80,8 @@ class TrellisStudy {
     Start start_of(double step) const;
 
     std::vector<std::pair<double, std::shared_ptr<const trellis_codec::Search>>> anchors_;
-    std::map<double, std::shared_ptr<const trellis_codec::Search>> tried_;
+    std::map<double, std::shared_ptr<trellis_codec::Search>> tried_;
+    std::shared_ptr<trellis_codec::Search> last_;  // the only one of those that keeps its path
 };
 
 class TrellisPlan {
@@ -115,6 +116,7 @@ class TrellisPlan {
     Bytes encode_chunk(std::size_t chunk) const;
 
   private:
+    void complete(const trellis_codec::Study& study, double stream_bits, double error, std::size_t threads);
     void finish(double stream_bits);
     double exact_error(const trellis_codec::Study& study, std::size_t threads) const;
 

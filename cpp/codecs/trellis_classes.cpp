@@ -6,8 +6,10 @@
 #include <limits>
 #include <optional>
 
+#include "base/dispatch.hpp"
 #include "codecs/trellis_scales.hpp"
 #include "codecs/trellis_symbols.hpp"
+#include "codecs/trellis_tallies.hpp"
 #include "entropy/rans.hpp"
 #include "quantize/scales.hpp"
 
@@ -143,10 +145,11 @@ struct Histograms {
     std::vector<rans::Frequencies> tables;
     double bits = 0;        // of the streams
     double table_bits = 0;  // more than parameters
+
+    double all_bits() const noexcept { return bits + table_bits; }
 };
 
-// Histograms, if they are smaller in all than parametric tables.
-std::optional<Histograms> histograms_of(const std::vector<Group>& groups, double parametric_bits) {
+Histograms histograms_of(const std::vector<Group>& groups) {
     std::vector<std::vector<std::uint64_t>> counts;
     for (const Group& group : groups) {
         for (unsigned u = 0; u < 2; ++u) {
@@ -165,7 +168,6 @@ std::optional<Histograms> histograms_of(const std::vector<Group>& groups, double
     for (std::size_t t = 0; t < found.tables.size(); ++t) found.bits += cost_of(counts[t], found.tables[t]);
     // Parameters need not be sent.
     found.table_bits = 8 * static_cast<double>(out.size()) - 10.0 * static_cast<double>(groups.size());
-    if (found.bits + found.table_bits >= parametric_bits) return {};
     return found;
 }
 
@@ -273,6 +275,20 @@ void Statistics::add(const Statistics& other) {
     elements += other.elements;
 }
 
+void Statistics::multiply(unsigned times) noexcept {
+    const auto by = static_cast<double>(times);
+    for (std::size_t sum = first; sum <= last && sum < kSums; ++sum) {
+        for (std::size_t i = sum * 2 * kSymbols; i < (sum + 1) * 2 * kSymbols; ++i) counts[i] *= times;
+        for (std::size_t i = sum * kPoints; i < (sum + 1) * kPoints; ++i) {
+            weight[i] *= by;
+            deviation[i] *= by;
+        }
+    }
+    square *= by;
+    raw_bits *= times;
+    elements *= times;
+}
+
 void Statistics::clear() noexcept {
     for (std::size_t sum = first; sum <= last && sum < kSums; ++sum) {
         const auto from = static_cast<std::ptrdiff_t>(sum);
@@ -319,8 +335,8 @@ void add_tallies(std::span<const std::int64_t> tallies, const Model& model, std:
 }
 
 void collect_part(const Run& run, const Model& model, Statistics& into) {
-    constexpr std::size_t kBlock = 512;
-    constexpr std::size_t kSide = 16;  // sums of squares: their order is part of the result
+    constexpr std::size_t kBlock = kTallyBlock;
+    constexpr std::size_t kSide = kTallySide;
     const std::size_t n = run.levels.size();
     const auto [least, most] = std::minmax_element(run.sums.begin(), run.sums.end());
     const std::size_t first = *least;
@@ -328,9 +344,10 @@ void collect_part(const Run& run, const Model& model, Statistics& into) {
     const float scale = 1 / model.step;
     const bool weighted = !run.weights.empty();
     const bool plain = model.alphabet == trellis::Alphabet::plain;
+    [[maybe_unused]] const bool vectors = plain && !weighted && active_isa() == Isa::avx512;
     std::array<double, kSide> squares{};
-    std::array<std::uint32_t, kBlock> index;
-    std::array<std::int32_t, kBlock> error;
+    TallyBlock block;
+    auto& [index, error] = block;
     std::array<float, kBlock> exact;
     std::array<std::int16_t, kBlock> point;
     for (std::size_t at = 0; at < n; at += kBlock) {
@@ -339,6 +356,15 @@ void collect_part(const Run& run, const Model& model, Statistics& into) {
         const std::uint8_t* const unions = run.unions.data() + at;
         const std::uint8_t* const sums = run.sums.data() + at;
         const float* const values = run.values.data() + at;
+#if defined(__x86_64__)
+        if (vectors && count == kBlock &&
+            tally_block_avx512({values, levels, unions, sums, static_cast<std::uint32_t>(first), scale},
+                               block, squares.data())) {
+            for (std::size_t i = 0; i < kBlock; ++i)
+                tallies[index[i]] += (std::int64_t{1} << kErrorBits) + error[i];
+            continue;
+        }
+#endif
         int greatest = 0;
         for (std::size_t i = 0; i < count; ++i) greatest = std::max(greatest, std::abs(int{levels[i]}));
         if (plain) {
@@ -411,22 +437,28 @@ void collect(const Run& run, const Model& model, Statistics& into) {
 double choose_tables(const Statistics& statistics, Model& model, bool centroids, bool keep_bounds) {
     const std::vector<Group> groups = choose_groups(statistics, model, centroids, keep_bounds);
     double bits = bits_of(groups, model);
-    if (auto found = histograms_of(groups, bits)) {
-        bits = found->bits;
+    if (Histograms found = histograms_of(groups); found.all_bits() < bits) {
+        bits = found.bits;
         model.parametric = false;
         model.parameters.clear();
-        model.tables = std::move(found->tables);
+        model.tables = std::move(found.tables);
     }
     return bits + static_cast<double>(statistics.raw_bits);
 }
 
-Prices choose_prices(const Statistics& statistics, Model& model, bool centroids, int radius) {
+Prices choose_prices(const Statistics& statistics, Model& model, bool centroids, int radius,
+                     bool histograms) {
+    constexpr double kByFar = 0.05;  // of what the tables take
     const std::vector<Group> groups = choose_groups(statistics, model, centroids, false);
-    Prices prices{bits_of(groups, model), 0, costs_of(model, radius)};
-    if (const auto found = histograms_of(groups, prices.stream_bits)) {
-        prices.stream_bits = found->bits;
-        prices.table_bits = found->table_bits;
-        set_costs(found->tables, radius, prices.costs);
+    Prices prices{bits_of(groups, model), 0, costs_of(model, radius), true};
+    if (histograms) {
+        const Histograms found = histograms_of(groups);
+        prices.only_parameters = found.all_bits() > prices.stream_bits + kByFar * found.table_bits;
+        if (found.all_bits() < prices.stream_bits) {
+            prices.stream_bits = found.bits;
+            prices.table_bits = found.table_bits;
+            set_costs(found.tables, radius, prices.costs);
+        }
     }
     prices.stream_bits += static_cast<double>(statistics.raw_bits);
     return prices;

@@ -27,6 +27,7 @@ struct Statistics {
 
     bool occurs(std::size_t sum) const noexcept { return first <= sum && sum <= last; }
     void add(const Statistics& other);
+    void multiply(unsigned times) noexcept;  // as if everything had occurred so often
     void clear() noexcept;
 };
 
@@ -50,8 +51,10 @@ struct Prices {
     double stream_bits = 0;
     double table_bits = 0;  // that histograms take more than parameters
     std::vector<std::uint16_t> costs;
+    bool only_parameters = false;  // histograms would be larger by far, or were not looked at
 };
-Prices choose_prices(const Statistics& statistics, Model& model, bool centroids, int radius);
+Prices choose_prices(const Statistics& statistics, Model& model, bool centroids, int radius,
+                     bool histograms = true);
 
 // Squared error with the model's centroids, in steps.
 double squared_error(const Statistics& statistics, const Model& model);

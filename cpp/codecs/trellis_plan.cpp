@@ -51,6 +51,7 @@ TrellisStudy::TrellisStudy(const TrellisInput& input, const TrellisOptions& opti
 // Where to begin: at the tables of the nearest step that was searched for them. So trials of steps close to
 // each other begin alike, and their outcomes differ as their steps do.
 TrellisStudy::Start TrellisStudy::start_of(double step) const {
+    constexpr double kNextTo = 1.03;  // prices of levels are about the same
     constexpr double kNear = 1.1;
     constexpr double kFar = 2.5;
     Start start{nullptr, trellis_codec::kRounds, true};
@@ -59,8 +60,10 @@ TrellisStudy::Start TrellisStudy::start_of(double step) const {
         const double ratio = at < step ? step / at : at / step;
         if (!(ratio < least)) continue;
         least = ratio;
-        start = {search.get(), ratio < kNear ? trellis_codec::kWarmRounds : trellis_codec::kRounds - 1,
-                 !(ratio < kNear)};
+        const int rounds = ratio < kNextTo ? 1
+                           : ratio < kNear ? trellis_codec::kWarmRounds
+                                           : trellis_codec::kRounds - 1;
+        start = {search.get(), rounds, !(ratio < kNear)};
     }
     return start;
 }
@@ -70,7 +73,9 @@ TrellisTrial TrellisStudy::trial(double step, std::size_t threads) {
     Study::Outcome found = study_->prepare(step, start.from, start.rounds, threads);
     const TrellisTrial made = study_->trial_of(found);
     if (start.is_anchor) anchors_.emplace_back(step, std::make_shared<const Search>(std::move(found.after)));
-    tried_.insert_or_assign(step, std::make_shared<const Search>(std::move(found.used)));
+    if (last_ != nullptr) last_->path.reset();
+    last_ = std::make_shared<Search>(std::move(found.used));
+    tried_.insert_or_assign(step, last_);
     return made;
 }
 
@@ -86,6 +91,14 @@ TrellisPlan::TrellisPlan(const TrellisStudy& from, double step, std::size_t thre
     const Study& study = from.inside();
     const std::size_t n = study.elements();
     Search search = *from.search_at(step, threads);
+    if (search.path != nullptr && n > 0) {  // all is known
+        const trellis_codec::Path& path = *search.path;
+        symbols_.resize(n);
+        raw_.push_back(to_symbols(path.levels, symbols_));
+        model_ = path.made;
+        complete(study, path.bits, path.squared_error, threads);
+        return;
+    }
     if (!study.is_whole()) search.model.lanes = study.lanes_for(search.stream_bits);
     const auto class_of = search.model.class_of_sum();
     symbols_.resize(n);
@@ -123,10 +136,15 @@ TrellisPlan::TrellisPlan(const TrellisStudy& from, double step, std::size_t thre
     }
     model_ = std::move(search.model);
     const double stream = trellis_codec::choose_tables(all, model_, study.options().centroids, true);
+    complete(study, stream, trellis_codec::squared_error(all, model_), threads);
+}
+
+// `error` is in steps.
+void TrellisPlan::complete(const Study& study, double stream_bits, double error, std::size_t threads) {
     const auto width = static_cast<double>(model_.step);
-    squared_error_ = trellis_codec::squared_error(all, model_) * width * width;
+    squared_error_ = error * width * width;
     model_.integers = !model_.has_huge() && study.fits_integers(width);
-    finish(stream);
+    finish(stream_bits);
     if (study.dtype() != DType::float32) squared_error_ = exact_error(study, threads);
 }
 

@@ -17,6 +17,10 @@ constexpr double kLowRateFactor = 1.4;                 // below half a bit
 constexpr double kBothZeroFactor = 1.0;                // the same of the alphabet with two zeros
 constexpr double kBothZeroBelow = 1.3;                 // bits a weight, for the alphabet with two zeros
 constexpr std::size_t kSampleLanes = 32;
+constexpr int kFullRounds = 2;  // the last turns of paths and tables, which look at all of a sample
+constexpr std::size_t kThinFrom = std::size_t{1} << 16;  // elements: the turns before look at a part of more
+constexpr std::size_t kThin = 4;
+constexpr std::size_t kThinBlock = 512;
 
 // Low rates want a finer grid and more weight on the bits, at the same slope.
 double factor_at(double bits, trellis::Alphabet alphabet) noexcept {
@@ -74,13 +78,12 @@ std::vector<std::uint64_t> Study::count_sums(double step, Model& model,
 }
 
 Search Study::start(double step, double factor, trellis::Alphabet alphabet, const Search* from,
-                    std::vector<std::uint8_t>& sums, Sample& sample) const {
+                    std::vector<std::uint8_t>& sums) const {
     Search search;
     Model& model = search.model;
     model = skeleton_;
     const std::vector<std::uint64_t> of_sum =
         count_sums(step * std::sqrt(kHighRateFactor / factor), model, sums);
-    sample = ordered(sums, nullptr);
     search.lambda_steps = factor * kHighRateSlope;
     search.lambda = static_cast<std::uint32_t>(65536 * search.lambda_steps);
     search.radius = std::clamp(static_cast<int>(largest_ / static_cast<double>(model.step) / 2) + 4, 4,
@@ -99,6 +102,7 @@ Search Study::start(double step, double factor, trellis::Alphabet alphabet, cons
     }
     make_tables(model);
     search.costs = costs_of(model, search.radius);
+    search.only_parameters = from != nullptr && from->only_parameters;
     if (from != nullptr)
         take_costs(*from, model.tables.size(), search.radius, search.costs);
     else if (alphabet == trellis::Alphabet::both_zero)
@@ -126,6 +130,14 @@ Study::Outcome Study::prepare(double step, const Search* from, int rounds, std::
         rounds = kRounds;
     }
 
+    const auto take_prices = [&](const Statistics& statistics, Search& search, bool histograms) {
+        Prices prices =
+            choose_prices(statistics, search.model, options_.centroids, search.radius, histograms);
+        search.stream_bits = prices.stream_bits;
+        search.table_bits = prices.table_bits;
+        search.costs = std::move(prices.costs);
+        if (histograms) search.only_parameters = prices.only_parameters;
+    };
     const double share =
         static_cast<double>(sums.size()) / static_cast<double>(std::max<std::size_t>(elements(), 1));
     std::optional<Outcome> best;
@@ -135,12 +147,22 @@ Study::Outcome Study::prepare(double step, const Search* from, int rounds, std::
         if (options_.alphabet == TrellisAlphabet::both_zero && alphabet == trellis::Alphabet::plain) continue;
         if (options_.alphabet == TrellisAlphabet::automatic && best && bits > kBothZeroBelow) continue;
         if (from != nullptr && alphabet != from->model.alphabet) continue;
-        Sample sample;
         std::vector<std::uint8_t> of_alphabet;  // sums at its step
-        const Search begin = start(step, factor_at(bits, alphabet), alphabet, from, of_alphabet, sample);
+        const Search begin = start(step, factor_at(bits, alphabet), alphabet, from, of_alphabet);
+        Sample sample = rounds > 1 ? ordered(of_alphabet, nullptr) : Sample{};
         Outcome one{begin, begin, {}, {}, 0};
+        std::vector<std::int16_t> levels;
+        // At low rates a path's equilibrium is that of all elements.
+        const bool thin = sample.values.size() >= kThinFrom && rounds > kFullRounds && bits > kBothZeroBelow;
+        const Sample part = thin ? thinned(sample) : Sample{};
         for (int round = 0; round < rounds; ++round) {
             one.used = one.after;
+            if (thin && round + kFullRounds < rounds) {
+                one.statistics = search_sample(one.used, part, threads);
+                one.statistics.multiply(kThin);
+                take_prices(one.statistics, one.after, false);
+                continue;
+            }
             if (round + 1 == rounds) {  // what a plan at this step will do
                 const SumMap class_of = one.used.model.class_of_sum();
                 sample = ordered(of_alphabet, &class_of);
@@ -148,21 +170,21 @@ Study::Outcome Study::prepare(double step, const Search* from, int rounds, std::
                     one.used.model.lanes =
                         lanes_for(round > 0 ? one.used.stream_bits : bits * static_cast<double>(elements()));
             }
-            one.statistics = search_sample(one.used, sample, threads);
-            Prices prices =
-                choose_prices(one.statistics, one.after.model, options_.centroids, one.after.radius);
-            one.after.stream_bits = prices.stream_bits;
-            one.after.table_bits = prices.table_bits;
-            one.after.costs = std::move(prices.costs);
+            const bool last = round + 1 == rounds;
+            one.statistics = search_sample(one.used, sample, threads, last && is_whole() ? &levels : nullptr);
+            take_prices(one.statistics, one.after, !one.after.only_parameters);
         }
         // What a plan will make of these paths: tables for the classes that gave them their order.
         one.made = one.used.model;
         one.made_bits = choose_tables(one.statistics, one.made, options_.centroids, true);
         one.used.stream_bits = one.made_bits;
+        const double error = squared_error(one.statistics, one.made);
+        if (!levels.empty())
+            one.used.path =
+                std::make_shared<const Path>(Path{std::move(levels), one.made, one.made_bits, error});
         const double width = static_cast<double>(one.after.model.step);
         const double all_bits = one.made_bits + share * one.after.table_bits;
-        const double cost =
-            (squared_error(one.statistics, one.made) + one.after.lambda_steps * all_bits) * width * width;
+        const double cost = (error + one.after.lambda_steps * all_bits) * width * width;
         if (best && !(cost < least)) continue;
         least = cost;
         best = std::move(one);
@@ -188,7 +210,24 @@ Study::Sample Study::ordered(std::span<const std::uint8_t> sums, const SumMap* c
     return sample;
 }
 
-Statistics Study::search_sample(const Search& search, const Sample& sample, std::size_t threads) const {
+// A block of every four: of each class about a quarter.
+Study::Sample Study::thinned(const Sample& sample) {
+    Sample part;
+    const auto take = [](const auto& from, auto& to) {
+        for (std::size_t at = 0; at < from.size(); at += kThin * kThinBlock) {
+            const auto begin = from.begin() + static_cast<std::ptrdiff_t>(at);
+            to.insert(to.end(), begin,
+                      begin + static_cast<std::ptrdiff_t>(std::min(kThinBlock, from.size() - at)));
+        }
+    };
+    take(sample.values, part.values);
+    take(sample.sums, part.sums);
+    take(sample.weights, part.weights);
+    return part;
+}
+
+Statistics Study::search_sample(const Search& search, const Sample& sample, std::size_t threads,
+                                std::vector<std::int16_t>* kept_levels) const {
     const std::size_t n = sample.values.size();
     const std::size_t longest = is_whole() ? std::max<std::size_t>(n, 1) : std::size_t{1} << 18;
     const std::size_t runs = (n + longest - 1) / longest;
@@ -207,6 +246,7 @@ Statistics Study::search_sample(const Search& search, const Sample& sample, std:
         const auto weights =
             sample.weights.empty() ? std::span<const float>{} : std::span(sample.weights).subspan(at, count);
         collect({values, levels, unions, sums, weights}, search.model, of[run]);
+        if (kept_levels != nullptr) *kept_levels = std::move(levels);
     });
     Statistics all;
     for (std::size_t run = 0; run < runs; ++run) all.add(of[run]);

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <string>
 #include <vector>
@@ -17,6 +18,14 @@ inline constexpr std::size_t kChunkElements = std::size_t{1} << 18;
 inline constexpr int kRounds = 5;
 inline constexpr int kWarmRounds = 2;
 
+// What the search of a whole record gave, in the order of coding.
+struct Path {
+    std::vector<std::int16_t> levels;
+    Model made;                // with final tables
+    double bits = 0;           // of the stream
+    double squared_error = 0;  // in steps
+};
+
 // How to search paths at one step.
 struct Search {
     Model model;  // without final tables
@@ -24,8 +33,10 @@ struct Search {
     double lambda_steps = 0;  // the same in steps squared per bit
     std::vector<std::uint16_t> costs;
     int radius = 4;
-    double stream_bits = 0;  // of the sample
-    double table_bits = 0;   // that histograms take more than the model's parameters
+    double stream_bits = 0;            // of the sample
+    double table_bits = 0;             // that histograms take more than the model's parameters
+    bool only_parameters = false;      // histograms would be larger by far
+    std::shared_ptr<const Path> path;  // of the last search, if that was of the whole record
 };
 
 class Study {
@@ -83,10 +94,13 @@ class Study {
         std::vector<float> weights;
     };
     Sample ordered(std::span<const std::uint8_t> sums, const SumMap* class_of) const;
-    // What the first search uses, at a step made for the alphabet.
+    // What the first search uses, at a step made for the alphabet, and the sample's sums there.
     Search start(double step, double factor, trellis::Alphabet alphabet, const Search* from,
-                 std::vector<std::uint8_t>& sums, Sample& sample) const;
-    Statistics search_sample(const Search& search, const Sample& sample, std::size_t threads) const;
+                 std::vector<std::uint8_t>& sums) const;
+    static Sample thinned(const Sample& sample);
+    // Keeps the levels of a whole record if they are wanted.
+    Statistics search_sample(const Search& search, const Sample& sample, std::size_t threads,
+                             std::vector<std::int16_t>* levels = nullptr) const;
     double rounding_error() const;
 
     FloatSource source_;
