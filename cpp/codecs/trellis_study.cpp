@@ -91,8 +91,9 @@ void Study::take_sample() {
         const TensorSide& tensor = skeleton_.tensors[0];
         std::size_t unit = tensor.row_elements();
         if (unit > kChunkElements) unit = tensor.kernel() <= kChunkElements ? tensor.kernel() : 1;
-        chunk_elements_ = std::max<std::size_t>(kChunkElements / std::max<std::size_t>(unit, 1), 1) *
-                          std::max<std::size_t>(unit, 1);
+        unit = std::max<std::size_t>(unit, 1);
+        const std::size_t aim = n < kLongChunksFrom ? kChunkElements : kLongChunkElements;
+        chunk_elements_ = std::max<std::size_t>(aim / unit, 1) * unit;
     }
     const bool whole = skeleton_.tensors.size() > 1 || n <= std::max(options_.sample, std::size_t{1} << 15);
     if (whole) {
