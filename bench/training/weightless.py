@@ -1,6 +1,6 @@
 """Weightless on MNIST: LeNet-300-100 and LeNet-5, every layer beside exact coders. It trains for minutes.
 
-    python -m bench.training.weightless lenet5_mnist --out bench/results
+    python -m bench.training.weightless lenet5_mnist --bfloat16 --out bench/results
     python -m bench.training.weightless lenet300_mnist --out bench/results
 
 The outcome is a JSON: the command, the options, a row per layer, the file, the test error. Score and choice of cells
@@ -26,9 +26,11 @@ import nncodec
 from bench.datasets import data_dir
 from bench.report import environment
 from bench.tasks.digits import LeNet5, read_idx
-from nncodec.train import Weightless
+from bench.train_codebooks import trains_in_bfloat16
+from nncodec.train import Weightless, distill
 
 HELD = 5000
+PARTS = ("train-images-idx3", "train-labels-idx1", "t10k-images-idx3", "t10k-labels-idx1")
 
 
 class LeNet300(nn.Module):
@@ -55,7 +57,7 @@ class Batches:
         return self._count // self._size
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        order = torch.randperm(len(self._images))[: self._count]
+        order = torch.randperm(len(self._images))[: self._count].to(self._images.device)
         for places in order.split(self._size)[: len(self)]:
             yield self._images[places], self._labels[places]
 
@@ -70,10 +72,10 @@ def error(model: nn.Module, images: Tensor, labels: Tensor) -> float:
     return 100 - 100 * right / len(images)
 
 
-def dense_lenet300(batches: Batches, epochs: int) -> nn.Module:
+def dense_lenet300(batches: Batches, epochs: int, device: torch.device) -> nn.Module:
     """Trained from scratch: nobody publishes its weights."""
     torch.manual_seed(1)
-    model = LeNet300()
+    model = LeNet300().to(device)
     optimizer = torch.optim.Adam(model.parameters(), 1e-3)
     for number in range(epochs):
         for group in optimizer.param_groups:
@@ -83,6 +85,19 @@ def dense_lenet300(batches: Batches, epochs: int) -> nn.Module:
             F.cross_entropy(model(x), y).backward()
             optimizer.step()
     return model
+
+
+class Teacher(nn.Module):
+    """The dense network, if asked for in mixed precision."""
+
+    def __init__(self, model: nn.Module, bfloat16: bool) -> None:
+        super().__init__()
+        self.model, self.bfloat16 = model, bfloat16
+
+    def forward(self, images: Tensor) -> Tensor:
+        with torch.autocast(images.device.type, torch.bfloat16, enabled=self.bfloat16):
+            outputs: Tensor = self.model(images).float()
+        return outputs
 
 
 def lenet5(data: Path) -> nn.Module:
@@ -98,40 +113,15 @@ def _read(path: Path) -> dict[str, Tensor]:
     return dict(load_file(path))
 
 
-class Head(nn.Module):
-    """What LeNet-5 does with the features of its convolutions."""
-
-    def __init__(self, model: LeNet5) -> None:
-        super().__init__()
-        self.ip1, self.ip2 = model.ip1, model.ip2
-
-    def forward(self, features: Tensor) -> Tensor:
-        return self.ip2(F.relu(self.ip1(features.float())))
-
-
-def features(model: LeNet5, images: Tensor) -> Tensor:
-    """What comes out of the convolutions, as the file's weights make it, in half precision."""
-    with torch.inference_mode():
-        parts = []
-        for x in images.split(1000):
-            y = F.max_pool2d(model.conv1(x[:, None].float() / 256), 2)
-            parts.append(F.max_pool2d(model.conv2(y), 2).flatten(1).half())
-    return torch.cat(parts).clone()
-
-
-# One stage after the other: once the convolutions are frozen, what they give is computed once.
-STAGES: dict[str, list[dict[str, Any]]] = {
-    "lenet5_mnist": [
-        {
-            "layers": ("conv*",),
-            "density": {"conv1.weight": 0.5, "conv2.weight": 0.04},
-            "learning_rate": 0.004,
-        },
-        {"layers": ("ip*",), "density": {"ip1.weight": 0.0035, "ip2.weight": 0.07}, "learning_rate": 0.02},
-    ],
-    "lenet300_mnist": [
-        {"density": {"fc1.weight": 0.018, "fc2.weight": 0.05, "fc3.weight": 0.3}, "learning_rate": 0.05}
-    ],
+OPTIONS: dict[str, dict[str, Any]] = {
+    "lenet5_mnist": {
+        "density": {"conv1.weight": 0.4, "conv2.weight": 0.035, "ip1.weight": 0.0038, "ip2.weight": 0.06},
+        "learning_rate": 0.004,
+    },
+    "lenet300_mnist": {
+        "density": {"fc1.weight": 0.018, "fc2.weight": 0.05, "fc3.weight": 0.3},
+        "learning_rate": 0.03,
+    },
 }
 
 
@@ -141,12 +131,13 @@ def layer_rows(history: list[dict[str, Any]]) -> list[dict[str, Any]]:
         {
             **{
                 key: row[key]
-                for key in ("layer", "elements", "weights", "cell_bits", "false_positives", "bytes")
+                for key in ("layer", "elements", "weights", "cell_bits", "false_positives", "codec", "bytes")
             },
             "density": row["weights"] / row["elements"],
             "times_smaller": 4 * row["elements"] / row["bytes"],
             **{key: row[key] for key in ("exact_bytes", "lossless_bytes", "order0_bytes")},
-            "filter_wins": row["bytes"] < min(row["lossless_bytes"], row["order0_bytes"]),
+            "filter_wins": row["codec"] == "weightless"
+            and row["bytes"] < min(row["lossless_bytes"], row["order0_bytes"]),
         }
         for row in history
         if row["step"] == "encode"
@@ -160,52 +151,52 @@ class Work:
         self.given = given
         self.start = time.process_time()
         data = data_dir(given.data)
-        self.images = read_idx(data / "mnist" / "train-images-idx3-ubyte.gz")
-        self.labels = read_idx(data / "mnist" / "train-labels-idx1-ubyte.gz").long()
-        self.test = read_idx(data / "mnist" / "t10k-images-idx3-ubyte.gz")
-        self.test_labels = read_idx(data / "mnist" / "t10k-labels-idx1-ubyte.gz").long()
-        batches = self.batches(self.images, len(self.images))
-        self.model = (
-            lenet5(data) if given.network == "lenet5_mnist" else dense_lenet300(batches, given.dense_epochs)
-        )
+        device = torch.device(given.device)
+        mnist = [read_idx(data / "mnist" / f"{part}-ubyte.gz").to(device) for part in PARTS]
+        self.images, self.labels, self.test, self.test_labels = mnist
+        self.labels, self.test_labels = self.labels.long(), self.test_labels.long()
+        self.batches = Batches(self.images[:-HELD], self.labels[:-HELD], 128, given.images)
+        if given.network == "lenet5_mnist":
+            self.model = lenet5(data).to(device)
+        else:
+            self.model = dense_lenet300(self.batches, given.dense_epochs, device)
         self.dense_error = error(self.model, self.test, self.test_labels)
+        if given.bfloat16:
+            trains_in_bfloat16(type(self.model))
+            self.model.to(memory_format=torch.channels_last)
         self.codec: dict[str, Any] = {}
         self.history: list[dict[str, Any]] = []
 
-    def batches(self, inputs: Tensor, count: int) -> Batches:
-        return Batches(inputs[:-HELD], self.labels[:-HELD], 128, count)
-
-    def fit(self, number: int, options: dict[str, Any]) -> None:
-        """One stage."""
+    def fit(self) -> None:
         given = self.given
-        model, inputs, count = self.model, self.images, given.images
-        epochs = given.prune_epochs
-        if number > 0:
-            assert isinstance(self.model, LeNet5)
-            model, inputs, count = Head(self.model), features(self.model, self.images), len(self.images)
-            epochs = given.head_epochs
+        held = self.images[-HELD:], self.labels[-HELD:]
         method = Weightless(
-            **options,
+            **OPTIONS[given.network],
             clusters=given.clusters,
-            cell_bits=(5, 6, 7, 8, 9, 10, 11),
+            cell_bits=(5, 6, 7, 8, 9, 10, 11, 12),
             tolerance=given.tolerance,
-            score=lambda net: 100 - error(net, inputs[-HELD:], self.labels[-HELD:]),
+            score=lambda net: 100 - error(net, *held),
+            smallest=True,
             bias_density=given.bias_density,
             seeds=given.seeds,
-            prune_epochs=epochs,
+            prune_epochs=given.prune_epochs,
+            ramp=given.ramp,
             retrain_epochs=given.retrain_epochs,
-            inplace=True,
+            checkpoint=given.checkpoint,
             progress=lambda done, total: print(
-                f"stage {number}: {done}/{total} {time.process_time() - self.start:.0f} s", file=sys.stderr
+                f"{done}/{total} {time.process_time() - self.start:.0f} s", file=sys.stderr
             ),
         )
-        result = method.fit(model, self.batches(inputs, count), F.cross_entropy)
-        self.codec = {**self.codec, **result.codec}
-        self.history += result.history
+        loss = F.cross_entropy
+        if given.distill > 0:
+            loss = distill(Teacher(self.model, given.bfloat16), alpha=given.distill, temperature=2.0)
+        result = method.fit(self.model, self.batches, loss)
+        self.model = result.model.to(memory_format=torch.contiguous_format)
+        self.codec, self.history = dict(result.codec), result.history
 
     def outcome(self, arguments: list[str]) -> dict[str, Any]:
         """Encode, decode, test what was decoded."""
-        state = {name: value.detach().numpy() for name, value in self.model.state_dict().items()}
+        state = {name: value.detach().cpu().numpy() for name, value in self.model.state_dict().items()}
         catch_all = self.codec.pop("*")
         blob = nncodec.encode(state, self.codec | {"*": catch_all})
         back = nncodec.decode(blob)
@@ -215,11 +206,12 @@ class Work:
         return {
             "command": "python -m bench.training.weightless " + " ".join(arguments),
             "environment": environment(),
-            "stages": STAGES[self.given.network],
+            "options": OPTIONS[self.given.network],
             "raw_bytes": raw,
             "file_bytes": len(blob),
             "ratio": raw / len(blob),
             "dense_test_error": self.dense_error,
+            "held_error": error(self.model, self.images[-HELD:], self.labels[-HELD:]),
             "test_error": error(self.model, self.test, self.test_labels),
             "best_layer": max(row["times_smaller"] for row in layers),
             "layers": layers,
@@ -230,20 +222,25 @@ class Work:
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.training.weightless", description=__doc__)
-    parser.add_argument("network", choices=STAGES)
+    parser.add_argument("network", choices=OPTIONS)
     parser.add_argument("--out", type=Path)
     parser.add_argument("--data", type=Path)
-    parser.add_argument(
-        "--images", type=int, default=55_000, help="training images an epoch, of whole networks"
-    )
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--bfloat16", action="store_true", help="mixed precision, channels last")
+    parser.add_argument("--checkpoint", type=Path, help="a file to go on from")
+    parser.add_argument("--images", type=int, default=55_000, help="training images an epoch")
     parser.add_argument("--dense-epochs", type=int, default=8, help="of LeNet-300-100 before pruning")
-    parser.add_argument("--prune-epochs", type=int, default=10)
-    parser.add_argument("--head-epochs", type=int, default=16, help="of LeNet-5's dense layers")
+    parser.add_argument("--prune-epochs", type=int, default=20)
+    parser.add_argument("--ramp", type=float, default=0.6, help="share of them in which the density falls")
     parser.add_argument("--retrain-epochs", type=int, default=1)
-    parser.add_argument("--density", action="append", default=[], metavar="LAYER=SHARE")
-    parser.add_argument("--bias-density", type=float, default=0.3)
     parser.add_argument(
-        "--tolerance", type=float, default=0.3, help="per cent of accuracy that a layer may cost"
+        "--distill", type=float, default=0.7, help="share of the loss: the dense network's outputs"
+    )
+    parser.add_argument("--density", action="append", default=[], metavar="LAYER=SHARE")
+    parser.add_argument("--learning-rate", type=float, help="while pruning; a tenth while retraining")
+    parser.add_argument("--bias-density", type=float, default=0.15)
+    parser.add_argument(
+        "--tolerance", type=float, default=0.1, help="per cent of accuracy that a layer may cost"
     )
     parser.add_argument("--clusters", type=int, default=9)
     parser.add_argument("--seeds", type=int, default=64)
@@ -251,12 +248,13 @@ def main(arguments: list[str] | None = None) -> int:
     torch.set_num_threads(1)
     for text in given.density:
         layer, _, share = text.partition("=")
-        for stage in STAGES[given.network]:
-            if layer in stage["density"]:
-                stage["density"][layer] = float(share)
+        if layer not in OPTIONS[given.network]["density"]:
+            parser.error(f"--density: there is no layer {layer!r}")
+        OPTIONS[given.network]["density"][layer] = float(share)
+    if given.learning_rate is not None:
+        OPTIONS[given.network]["learning_rate"] = given.learning_rate
     work = Work(given)
-    for number, options in enumerate(STAGES[given.network]):
-        work.fit(number, options)
+    work.fit()
     text = json.dumps(work.outcome(arguments or sys.argv[1:]), indent=1)
     print(text)
     if given.out is not None:
