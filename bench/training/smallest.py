@@ -15,7 +15,6 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,13 +27,13 @@ from bench.datasets import data_dir, read_safetensors
 from bench.report import environment
 from bench.tasks import task
 from bench.tasks.digits import LeNet5, read_idx
+from bench.training.taught import Taught, taught_loss
 from nncodec.train import MLPrune, Round, StraightThrough
 from nncodec.train.exact import smallest_file
 from nncodec.train.steps import compressible
 
 HELD = 5000
 TEMPERATURE = 3.0
-Target = tuple[Tensor, Tensor]
 
 
 class Thin(LeNet5):
@@ -106,40 +105,6 @@ def whole(thin: Thin) -> LeNet5:
     return model.eval()
 
 
-class Taught:
-    """Shuffled batches of images as they are and shifted by up to two pixels, with labels and the teacher's logits.
-
-    Of a shifted image the teacher's word is what it says of the image as it was.
-    """
-
-    def __init__(self, images: Tensor, labels: Tensor, teacher: nn.Module, copies: int, size: int) -> None:
-        generator = torch.Generator().manual_seed(7)
-        shown = [images]
-        for _ in range(copies):
-            dx, dy = (int(torch.randint(-2, 3, (), generator=generator)) for _ in range(2))
-            shown.append(torch.roll(images, (dy, dx), (1, 2)))  # the border of MNIST is black
-        self.images, self.labels = torch.cat(shown), labels.repeat(copies + 1)
-        self.count, self.size = len(images), size
-        with torch.inference_mode():
-            logits = torch.cat([teacher(x) for x in images.split(1000)])
-        self.logits = logits.clone().repeat(copies + 1, 1)
-
-    def __len__(self) -> int:
-        return self.count // self.size
-
-    def __iter__(self) -> Iterator[tuple[Tensor, Target]]:
-        order = torch.randperm(len(self.images))[: self.count]
-        for places in order.split(self.size)[: len(self)]:
-            yield self.images[places], (self.labels[places], self.logits[places])
-
-
-def taught_loss(logits: Tensor, targets: Target) -> Tensor:
-    """Half the labels' cross-entropy, half that with the teacher's softened predictions."""
-    labels, wanted = targets
-    soft = -((wanted / TEMPERATURE).softmax(1) * (logits / TEMPERATURE).log_softmax(1)).sum(1).mean()
-    return 0.5 * F.cross_entropy(logits, labels) + 0.5 * TEMPERATURE**2 * soft
-
-
 @torch.inference_mode()
 def error(model: nn.Module, images: Tensor, labels: Tensor) -> float:
     """Per cent of wrong answers."""
@@ -194,12 +159,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, help="folder for the result")
     parser.add_argument("--first", type=int, default=4000, help="weights after pruning without training")
     parser.add_argument("--rounds", type=int, nargs="*", default=[2600, 1700], help="weights left")
-    parser.add_argument("--epochs", type=int, nargs="*", default=[3, 6], help="of each round")
+    parser.add_argument("--epochs", type=int, nargs="*", default=[8, 20], help="of each round")
     parser.add_argument("--examples", type=int, default=1000, help="to measure curvature on")
     parser.add_argument("--clusters", type=int, default=6, help="values a layer, zero not counted")
     parser.add_argument("--entropy", type=float, default=0.02)
-    parser.add_argument("--last", type=int, default=5, help="epochs on the codebook")
-    parser.add_argument("--copies", type=int, default=3, help="shifted copies of the training set")
+    parser.add_argument("--last", type=int, default=10, help="epochs on the codebook")
+    parser.add_argument("--copies", type=int, default=0, help="shifted copies of the training set")
     parser.add_argument("--keep", type=Path, help="state after each round, to go on from")
     given = parser.parse_args(arguments)
     torch.set_num_threads(1)
@@ -221,6 +186,7 @@ def main(arguments: list[str] | None = None) -> int:
     assert isinstance(teacher, LeNet5)
     original = sum(4 * p.numel() for p in teacher.parameters())
     loader = Taught(images[:-HELD], labels[:-HELD], teacher, given.copies, 128)
+    loss = taught_loss(0.5, TEMPERATURE)
     common: dict[str, Any] = {"price": "bits", "examples": given.examples, "iterations": 40, "gamma": 1e-5}
     say(step="taught", held_error=error(teacher, *held))
 
@@ -230,7 +196,7 @@ def main(arguments: list[str] | None = None) -> int:
     else:
         total = sum(m.weight.numel() for m in compressible(teacher).values())
         method = MLPrune(sparsity=1 - given.first / total, steps=8, **common)
-        thin = thinned(method.fit(teacher, loader, taught_loss).model)
+        thin = thinned(method.fit(teacher, loader, loss).model)
         say(step="prune", **described(thin, held))
         put_down(given.keep, 0, thin, rows)
     for number, (left, epochs) in enumerate(zip(given.rounds, given.epochs, strict=True)):
@@ -238,17 +204,29 @@ def main(arguments: list[str] | None = None) -> int:
             continue
         size = sum(m.weight.numel() for m in compressible(thin).values())
         method = MLPrune(
-            sparsity=max(0.0, 1 - left / size), steps=3, epochs=epochs, lr=0.02, seed=number, **common
+            sparsity=max(0.0, 1 - left / size),
+            steps=3,
+            epochs=epochs,
+            optimizer="adam",
+            lr=0.003,
+            seed=number,
+            **common,
         )
-        thin = thinned(method.fit(thin, loader, taught_loss).model)
+        thin = thinned(method.fit(thin, loader, loss).model)
         say(step="round", **described(thin, held))
         put_down(given.keep, number + 1, thin, rows)
     method = StraightThrough(
-        clusters=given.clusters, epochs=given.last, lr=0.01, entropy=given.entropy, sparse=True, refresh=100
+        clusters=given.clusters,
+        epochs=given.last,
+        optimizer="adam",
+        lr=0.001,
+        entropy=given.entropy,
+        sparse=True,
+        refresh=100,
     )
-    thin = method.fit(thin, loader, taught_loss).model
-    thin = thinned(Round().fit(thin, loader, taught_loss).model)
-    thin = Round().fit(thin, loader, taught_loss).model  # constants went into biases
+    thin = method.fit(thin, loader, loss).model
+    thin = thinned(Round().fit(thin, loader, loss).model)
+    thin = Round().fit(thin, loader, loss).model  # constants went into biases
     model = whole(thin)
     blob, codecs = encoded(model)
     test = [read_idx(data / "mnist" / f"t10k-{kind}-ubyte.gz") for kind in ("images-idx3", "labels-idx1")]

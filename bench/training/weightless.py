@@ -1,6 +1,6 @@
 """Weightless on MNIST: LeNet-300-100 and LeNet-5, every layer beside exact coders. It trains for minutes.
 
-    python -m bench.training.weightless lenet5_mnist --bfloat16 --out bench/results
+    python -m bench.training.weightless lenet5_mnist --out bench/results
     python -m bench.training.weightless lenet300_mnist --out bench/results
 
 The outcome is a JSON: the command, the options, a row per layer, the file, the test error. Score and choice of cells
@@ -27,9 +27,12 @@ from bench.datasets import data_dir
 from bench.report import environment
 from bench.tasks.digits import LeNet5, read_idx
 from bench.train_codebooks import trains_in_bfloat16
-from nncodec.train import Weightless, distill
+from bench.training.taught import Taught, taught_loss
+from nncodec.train import MLPrune, Weightless
+from nncodec.train.steps import compressible
 
 HELD = 5000
+TEMPERATURE = 2.0
 PARTS = ("train-images-idx3", "train-labels-idx1", "t10k-images-idx3", "t10k-labels-idx1")
 
 
@@ -50,14 +53,14 @@ class LeNet300(nn.Module):
 class Batches:
     """Examples in a new random order each time."""
 
-    def __init__(self, images: Tensor, labels: Tensor, size: int, count: int) -> None:
-        self._images, self._labels, self._size, self._count = images, labels, size, min(count, len(images))
+    def __init__(self, images: Tensor, labels: Tensor, size: int) -> None:
+        self._images, self._labels, self._size = images, labels, size
 
     def __len__(self) -> int:
-        return self._count // self._size
+        return len(self._images) // self._size
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        order = torch.randperm(len(self._images))[: self._count].to(self._images.device)
+        order = torch.randperm(len(self._images)).to(self._images.device)
         for places in order.split(self._size)[: len(self)]:
             yield self._images[places], self._labels[places]
 
@@ -85,19 +88,6 @@ def dense_lenet300(batches: Batches, epochs: int, device: torch.device) -> nn.Mo
             F.cross_entropy(model(x), y).backward()
             optimizer.step()
     return model
-
-
-class Teacher(nn.Module):
-    """The dense network, if asked for in mixed precision."""
-
-    def __init__(self, model: nn.Module, bfloat16: bool) -> None:
-        super().__init__()
-        self.model, self.bfloat16 = model, bfloat16
-
-    def forward(self, images: Tensor) -> Tensor:
-        with torch.autocast(images.device.type, torch.bfloat16, enabled=self.bfloat16):
-            outputs: Tensor = self.model(images).float()
-        return outputs
 
 
 def lenet5(data: Path) -> nn.Module:
@@ -155,23 +145,39 @@ class Work:
         mnist = [read_idx(data / "mnist" / f"{part}-ubyte.gz").to(device) for part in PARTS]
         self.images, self.labels, self.test, self.test_labels = mnist
         self.labels, self.test_labels = self.labels.long(), self.test_labels.long()
-        self.batches = Batches(self.images[:-HELD], self.labels[:-HELD], 128, given.images)
         if given.network == "lenet5_mnist":
             self.model = lenet5(data).to(device)
         else:
-            self.model = dense_lenet300(self.batches, given.dense_epochs, device)
+            seen = Batches(self.images[:-HELD], self.labels[:-HELD], 128)
+            self.model = dense_lenet300(seen, given.dense_epochs, device)
         self.dense_error = error(self.model, self.test, self.test_labels)
         if given.bfloat16:
             trains_in_bfloat16(type(self.model))
-            self.model.to(memory_format=torch.channels_last)
+        self.model.to(memory_format=torch.channels_last)  # twice as fast
+        self.options = dict(OPTIONS[given.network])
+        self.taught = Taught(self.images[:-HELD], self.labels[:-HELD], self.model, given.copies, given.batch)
+        if given.weights is not None:
+            self._start_pruned(given.weights)
         self.codec: dict[str, Any] = {}
         self.history: list[dict[str, Any]] = []
+
+    def _start_pruned(self, weights: int) -> None:
+        """Begin with the weights that MLPrune leaves, and with its densities."""
+        total = sum(module.weight.numel() for module in compressible(self.model).values())
+        method = MLPrune(
+            sparsity=1 - weights / total, steps=8, price="bits", examples=1000, iterations=40, gamma=1e-5
+        )
+        self.model = method.fit(self.model, self.taught, taught_loss(self.given.distill, TEMPERATURE)).model
+        self.options["density"] = {
+            name: float(module.weight.count_nonzero()) / module.weight.numel()
+            for name, module in compressible(self.model).items()
+        }
 
     def fit(self) -> None:
         given = self.given
         held = self.images[-HELD:], self.labels[-HELD:]
         method = Weightless(
-            **OPTIONS[given.network],
+            **self.options,
             clusters=given.clusters,
             cell_bits=(5, 6, 7, 8, 9, 10, 11, 12),
             tolerance=given.tolerance,
@@ -181,16 +187,14 @@ class Work:
             seeds=given.seeds,
             prune_epochs=given.prune_epochs,
             ramp=given.ramp,
+            optimizer=given.optimizer,
             retrain_epochs=given.retrain_epochs,
             checkpoint=given.checkpoint,
             progress=lambda done, total: print(
                 f"{done}/{total} {time.process_time() - self.start:.0f} s", file=sys.stderr
             ),
         )
-        loss = F.cross_entropy
-        if given.distill > 0:
-            loss = distill(Teacher(self.model, given.bfloat16), alpha=given.distill, temperature=2.0)
-        result = method.fit(self.model, self.batches, loss)
+        result = method.fit(self.model, self.taught, taught_loss(given.distill, TEMPERATURE))
         self.model = result.model.to(memory_format=torch.contiguous_format)
         self.codec, self.history = dict(result.codec), result.history
 
@@ -206,7 +210,7 @@ class Work:
         return {
             "command": "python -m bench.training.weightless " + " ".join(arguments),
             "environment": environment(),
-            "options": OPTIONS[self.given.network],
+            "options": self.options,
             "raw_bytes": raw,
             "file_bytes": len(blob),
             "ratio": raw / len(blob),
@@ -226,15 +230,20 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path)
     parser.add_argument("--data", type=Path)
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--bfloat16", action="store_true", help="mixed precision, channels last")
+    parser.add_argument("--bfloat16", action="store_true", help="mixed precision")
     parser.add_argument("--checkpoint", type=Path, help="a file to go on from")
-    parser.add_argument("--images", type=int, default=55_000, help="training images an epoch")
+    parser.add_argument("--copies", type=int, default=0, help="shifted copies of the training set")
+    parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--dense-epochs", type=int, default=8, help="of LeNet-300-100 before pruning")
     parser.add_argument("--prune-epochs", type=int, default=20)
     parser.add_argument("--ramp", type=float, default=0.6, help="share of them in which the density falls")
+    parser.add_argument("--optimizer", choices=("sgd", "adam"), default="sgd")
     parser.add_argument("--retrain-epochs", type=int, default=1)
     parser.add_argument(
         "--distill", type=float, default=0.7, help="share of the loss: the dense network's outputs"
+    )
+    parser.add_argument(
+        "--weights", type=int, help="begin with what MLPrune leaves when so many stay, and with its densities"
     )
     parser.add_argument("--density", action="append", default=[], metavar="LAYER=SHARE")
     parser.add_argument("--learning-rate", type=float, help="while pruning; a tenth while retraining")

@@ -26,7 +26,18 @@ from nncodec.train.crossed import cross_moments, shifted_target
 from nncodec.train.exact import smallest_exact
 from nncodec.train.kfac import Factors, as_matrix
 from nncodec.train.masks import masked
-from nncodec.train.steps import call, compressible, cosine, device_of, epoch, evaluating, moved, sgd
+from nncodec.train.steps import (
+    Descent,
+    call,
+    check_descent,
+    compressible,
+    cosine,
+    descent,
+    device_of,
+    epoch,
+    evaluating,
+    moved,
+)
 from nncodec.train.surgeon import alive, lowest, position_bits, saliency, summed_update
 
 if TYPE_CHECKING:
@@ -87,8 +98,10 @@ class MLPrune(Method):
         Measure the running statistics of batch normalisations anew, on the same examples, after each step.
     epochs, between : int
         Of retraining with the masks fixed: after the last step, and after each of the others.
+    optimizer : {"sgd", "adam"}
+        Of retraining. Adam needs fewer epochs where nothing is normalised.
     lr, momentum, weight_decay : float
-        Of retraining by stochastic gradient descent; the rate falls to 0 along a cosine.
+        The rate falls to 0 along a cosine; Adam takes no momentum.
     layers : tuple of str
         Glob patterns over names of weights.
 
@@ -111,6 +124,7 @@ class MLPrune(Method):
     batchnorm: bool = True
     epochs: int = 0
     between: int = 0
+    optimizer: Descent = "sgd"
     lr: float = 0.02
     momentum: float = 0.9
     weight_decay: float = 0.0
@@ -133,6 +147,7 @@ class MLPrune(Method):
             raise ValueError(f"cap must be above 0 and at most 1, got {self.cap!r}")
         if min(self.epochs, self.between) < 0:
             raise ValueError("epochs must not be negative")
+        check_descent(self.optimizer)
         check_calibration(self.steps, self.examples, self.iterations, self.gamma, self.fisher)
 
     def _begin(self, model: nn.Module, loader: Loader, loss: Loss) -> Run:
@@ -310,7 +325,8 @@ class Pruning(Run):
     # --- retraining
 
     def _optimizer(self) -> torch.optim.Optimizer:
-        return sgd(self.model.parameters(), self.method.lr, self.method.momentum, self.method.weight_decay)
+        of = self.method
+        return descent(of.optimizer, self.model.parameters(), of.lr, of.momentum, of.weight_decay)
 
     def _train(self, number: int, epochs: int) -> dict[str, Any]:
         if number == 0 or self.optimizer is None:

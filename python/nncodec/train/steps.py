@@ -6,17 +6,20 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from contextlib import contextmanager
 from fnmatch import fnmatchcase
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 __all__ = [
+    "Descent",
     "alone",
     "call",
+    "check_descent",
     "compressible",
     "cosine",
     "count_examples",
+    "descent",
     "device_of",
     "epoch",
     "evaluating",
@@ -26,6 +29,7 @@ __all__ = [
     "sgd",
 ]
 
+Descent = Literal["sgd", "adam"]
 _LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
 
@@ -143,6 +147,27 @@ def sgd(
         weight_decay=weight_decay,
         nesterov=momentum > 0,
     )
+
+
+def check_descent(kind: str) -> None:
+    """ValueError for what is no optimiser of ours."""
+    if kind not in ("sgd", "adam"):
+        raise ValueError(f"optimizer must be 'sgd' or 'adam', got {kind!r}")
+
+
+def descent(
+    kind: Descent, parameters: Iterable[Tensor], lr: float, momentum: float, weight_decay: float
+) -> torch.optim.Optimizer:
+    """The optimiser of a method's options: :func:`sgd`, or Adam, which has no ``momentum`` of its own choice.
+
+    ValueError if nothing can learn.
+    """
+    if kind == "sgd":
+        return sgd(parameters, lr, momentum, weight_decay)
+    trained = [p for p in parameters if p.requires_grad]
+    if not trained:
+        raise ValueError("model has no parameter that requires a gradient: nothing can be trained")
+    return torch.optim.Adam(trained, lr=lr, weight_decay=weight_decay)
 
 
 def epoch(

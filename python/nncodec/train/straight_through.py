@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from nncodec.envelope import cells
 from nncodec.train.base import Loader, Loss, Method, Run, codec_mapping
 from nncodec.train.clusters import cluster_count, lloyd, power_of_two, start
-from nncodec.train.steps import compressible, cosine, epoch, sgd
+from nncodec.train.steps import Descent, check_descent, compressible, cosine, descent, epoch
 
 if TYPE_CHECKING:
     from nncodec.codecs import Codec
@@ -34,8 +34,9 @@ class StraightThrough(Method):
     bits, clusters : int
         One of them: 2^(bits - 1) + 1 clusters per layer, or so many.
     epochs : int
+    optimizer : {"sgd", "adam"}
     lr, momentum, weight_decay : float
-        Of stochastic gradient descent; the rate falls to 0 along a cosine over all epochs.
+        The rate falls to 0 along a cosine over all epochs; Adam takes no momentum.
     entropy : float
         What a bit of an index may cost in squared error, in units of the layer's variance; 0 takes the nearest
         centroid. 0.01 to 0.1 makes small centroids popular and files smaller.
@@ -54,6 +55,7 @@ class StraightThrough(Method):
     bits: int | None = None
     clusters: int | None = None
     epochs: int = 6
+    optimizer: Descent = "sgd"
     lr: float = 0.02
     momentum: float = 0.9
     weight_decay: float = 0.0
@@ -68,6 +70,7 @@ class StraightThrough(Method):
         cluster_count(self.bits, self.clusters)
         if self.epochs < 1 or self.refresh < 1:
             raise ValueError("epochs and refresh must be at least 1")
+        check_descent(self.optimizer)
         if not 0 <= self.entropy < float("inf"):
             raise ValueError(f"entropy must be at least 0, got {self.entropy!r}")
         if self.values not in ("float", "power_of_two"):
@@ -146,7 +149,9 @@ class _Training(Run):
         self.method = method
         found = compressible(model, method.layers)
         self.layers = {name: _Layer(module.weight, method) for name, module in found.items()}
-        self.optimizer = sgd(model.parameters(), method.lr, method.momentum, method.weight_decay)
+        self.optimizer = descent(
+            method.optimizer, model.parameters(), method.lr, method.momentum, method.weight_decay
+        )
         self._steps = 0
 
     @property

@@ -22,15 +22,17 @@ from torch import Tensor, nn
 
 from nncodec.train.base import Loader, Loss, Method, Run, codec_mapping
 from nncodec.train.steps import (
+    Descent,
     call,
+    check_descent,
     compressible,
     cosine,
+    descent,
     device_of,
     epoch,
     evaluating,
     first_examples,
     moved,
-    sgd,
 )
 
 if TYPE_CHECKING:  # the engine is needed for filters alone, the other methods run without it
@@ -82,8 +84,11 @@ class Weightless(Method):
         Of all layers at first; and after each layer that was encoded.
     ramp : float
         Share of the pruning epochs after which layers are as sparse as they will be; in the rest they settle.
+    optimizer : {"sgd", "adam"}
+        Stochastic gradient descent, or Adam, with which sparse networks without normalisation learn in fewer epochs.
     learning_rate, momentum, weight_decay : float
-        Of gradient descent; the rate falls along a cosine while pruning, and is a tenth while retraining.
+        Of the optimiser (Adam takes no momentum); the rate falls along a cosine while pruning, and is a tenth while
+        retraining.
     """
 
     density: float | Mapping[str, float] = 0.05
@@ -100,6 +105,7 @@ class Weightless(Method):
     prune_epochs: int = 10
     retrain_epochs: int = 2
     ramp: float = 0.7
+    optimizer: Descent = "sgd"
     learning_rate: float = 0.05
     momentum: float = 0.9
     weight_decay: float = 1e-4
@@ -115,6 +121,7 @@ class Weightless(Method):
             raise ValueError("epochs must not be negative, and there must be a seed")
         if not 0 < self.ramp <= 1:
             raise ValueError(f"ramp must be above 0 and at most 1, got {self.ramp!r}")
+        check_descent(self.optimizer)
         from nncodec.codecs.weightless import Weightless as WeightlessCodec
 
         for bits in self.cell_bits:
@@ -235,7 +242,9 @@ class _Run(Run):
         trained = [p for p in self.model.parameters() if p.requires_grad]
         if not trained:  # all is encoded, and there was nothing else
             return {"step": "retrain", "weights": 0}
-        optimizer = sgd(trained, options.learning_rate, options.momentum, options.weight_decay)
+        optimizer = descent(
+            options.optimizer, trained, options.learning_rate, options.momentum, options.weight_decay
+        )
         self.model.train()
 
         def rate(share: float) -> float:

@@ -1,0 +1,50 @@
+"""Digits, as they are and shifted, with labels and with what a teacher says."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+Target = tuple[Tensor, Tensor]
+
+
+class Taught:
+    """Shuffled batches of images as they are and shifted by up to two pixels, with labels and the teacher's logits.
+
+    Of a shifted image the teacher's word is what it says of the image as it was. An epoch is as many images as there
+    were before the shifted copies.
+    """
+
+    def __init__(self, images: Tensor, labels: Tensor, teacher: nn.Module, copies: int, size: int) -> None:
+        generator = torch.Generator().manual_seed(7)
+        shown = [images]
+        for _ in range(copies):
+            dx, dy = (int(torch.randint(-2, 3, (), generator=generator)) for _ in range(2))
+            shown.append(torch.roll(images, (dy, dx), (1, 2)))  # the border of MNIST is black
+        self.images, self.labels = torch.cat(shown), labels.repeat(copies + 1)
+        self.count, self.size = len(images), size
+        with torch.inference_mode():
+            logits = torch.cat([teacher(x) for x in images.split(1000)])
+        self.logits = logits.clone().repeat(copies + 1, 1)
+
+    def __len__(self) -> int:
+        return self.count // self.size
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Target]]:
+        order = torch.randperm(len(self.images))[: self.count].to(self.images.device)
+        for places in order.split(self.size)[: len(self)]:
+            yield self.images[places], (self.labels[places], self.logits[places])
+
+
+def taught_loss(share: float, temperature: float) -> Callable[[Tensor, Target], Tensor]:
+    """``share`` of cross-entropy with the teacher's softened predictions, the rest that with the labels."""
+
+    def loss(logits: Tensor, targets: Target) -> Tensor:
+        labels, wanted = targets
+        soft = -((wanted / temperature).softmax(1) * (logits / temperature).log_softmax(1)).sum(1).mean()
+        return (1 - share) * F.cross_entropy(logits, labels) + share * temperature**2 * soft
+
+    return loss
