@@ -7,7 +7,7 @@
 
 namespace nncodec {
 
-void LazyDecoder::decode(std::size_t chunk, ByteView payload, std::span<std::uint8_t> out) const {
+const ChunkDecoder& LazyDecoder::built() const {
     std::call_once(once_, [&] {
         try {
             decoder_ = build_();
@@ -16,11 +16,21 @@ void LazyDecoder::decode(std::size_t chunk, ByteView payload, std::span<std::uin
         }
     });
     if (decoder_ == nullptr) throw DecodeError(failure_);
-    decoder_->decode(chunk, payload, out);
+    return *decoder_;
 }
 
-ChunkBatch::ChunkBatch(std::vector<ChunkJob> jobs, std::size_t threads)
-    : jobs_(std::move(jobs)), started_(jobs_.size(), threads, [this](std::size_t i) { run(i); }) {}
+void LazyDecoder::decode(std::size_t chunk, ByteView payload, std::span<std::uint8_t> out) const {
+    built().decode(chunk, payload, out);
+}
+
+void LazyDecoder::decode_fresh(std::size_t chunk, ByteView payload, std::span<std::uint8_t> out) const {
+    built().decode_fresh(chunk, payload, out);
+}
+
+ChunkBatch::ChunkBatch(std::vector<ChunkJob> jobs, std::size_t threads, bool fresh)
+    : jobs_(std::move(jobs)),
+      fresh_(fresh),
+      started_(jobs_.size(), threads, [this](std::size_t i) { run(i); }) {}
 
 ChunkFailure ChunkBatch::wait() {
     try {
@@ -34,12 +44,20 @@ ChunkFailure ChunkBatch::wait() {
 
 void ChunkBatch::run(std::size_t i) {
     const ChunkJob& job = jobs_[i];
+    if (job.decoder == nullptr) {
+        report(i, "chunk " + std::to_string(job.chunk) + " is not where it should be");
+        return;
+    }
     if (crc32c(job.payload, job.crc_seed) != job.crc) {
         report(i, "checksum of chunk " + std::to_string(job.chunk) + " is wrong: the data is damaged");
         return;
     }
     try {
-        job.decoder->decode(job.chunk, job.payload, job.out);
+        if (fresh_) {
+            job.decoder->decode_fresh(job.chunk, job.payload, job.out);
+        } else {
+            job.decoder->decode(job.chunk, job.payload, job.out);
+        }
     } catch (const DecodeError& error) {
         report(i, "chunk " + std::to_string(job.chunk) + ": " + error.what());
     }

@@ -29,6 +29,12 @@ class ChunkDecoder {
     // descriptor). `payload` is untrusted although its checksum was right: throws DecodeError, never reads or
     // writes outside, and consumes the payload to its last byte.
     virtual void decode(std::size_t chunk, ByteView payload, std::span<std::uint8_t> out) const = 0;
+
+    // The same, into memory that nobody has touched since the system gave it: the system clears each page at
+    // the first write to it, so that the page is in a cache when the rest follows.
+    virtual void decode_fresh(std::size_t chunk, ByteView payload, std::span<std::uint8_t> out) const {
+        decode(chunk, payload, out);
+    }
 };
 
 // Builds a record's decoder when its first chunk is decoded: thus on the thread that needs it, and the
@@ -40,15 +46,19 @@ class LazyDecoder final : public ChunkDecoder {
     explicit LazyDecoder(Build build) : build_(std::move(build)) {}
 
     void decode(std::size_t chunk, ByteView payload, std::span<std::uint8_t> out) const override;
+    void decode_fresh(std::size_t chunk, ByteView payload, std::span<std::uint8_t> out) const override;
 
   private:
+    const ChunkDecoder& built() const;
+
     Build build_;
     mutable std::once_flag once_;
     mutable std::unique_ptr<ChunkDecoder> decoder_;
     mutable std::string failure_;
 };
 
-// One chunk to decode. The checksum runs over the payload, seeded with `crc_seed`.
+// One chunk to decode; without a decoder, one that is not where it should be. The checksum runs over the
+// payload, seeded with `crc_seed`.
 struct ChunkJob {
     const ChunkDecoder* decoder = nullptr;
     std::size_t chunk = 0;
@@ -64,10 +74,10 @@ struct ChunkFailure {
 };
 
 // Checks and decodes jobs on up to `threads` threads (0: all cores), of which the calling one joins in when
-// it waits.
+// it waits. `fresh`: whether their memory has not been touched since the system gave it.
 class ChunkBatch {
   public:
-    ChunkBatch(std::vector<ChunkJob> jobs, std::size_t threads);
+    ChunkBatch(std::vector<ChunkJob> jobs, std::size_t threads, bool fresh = false);
 
     // The failure of the lowest job, after all have ended. What else a job throws, or an interrupt, is thrown
     // once; job 0 counts as failed from then on.
@@ -78,6 +88,7 @@ class ChunkBatch {
     void report(std::size_t job, std::string cause);
 
     std::vector<ChunkJob> jobs_;
+    bool fresh_;
     std::mutex mutex_;
     ChunkFailure failure_;
     Started started_;  // last: ends before the rest does

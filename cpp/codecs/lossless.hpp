@@ -64,12 +64,15 @@ class Decoder final : public ChunkDecoder {
             ByteView model);
 
     void decode(std::size_t chunk, ByteView payload, std::span<std::uint8_t> out) const override;
+    void decode_fresh(std::size_t chunk, ByteView payload, std::span<std::uint8_t> out) const override;
 
   private:
+    void decode_to(std::size_t chunk, ByteView payload, std::span<std::uint8_t> out,
+                   planes::Destination destination) const;
     void decode_symbols(ByteReader& in, std::uint8_t mode, std::size_t first_row,
                         std::span<std::uint8_t> out) const;
-    void decode_floats(ByteReader& in, std::uint8_t mode, std::size_t first_row,
-                       std::span<std::uint8_t> out) const;
+    void decode_floats(ByteReader& in, std::uint8_t mode, std::size_t first_row, std::span<std::uint8_t> out,
+                       planes::Destination destination) const;
     void decode_palette(ByteReader& in, std::uint8_t mode, std::size_t first_row,
                         std::span<std::uint8_t> out) const;
 

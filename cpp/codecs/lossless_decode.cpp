@@ -14,7 +14,8 @@ namespace {
 // it.
 constexpr std::size_t kBlock = 4096;
 
-// Chunks of so many bytes go past the caches: a checkpoint that has them is larger than those anyway.
+// Chunks of so many bytes go past the caches, unless their memory was just cleared there: a checkpoint that
+// has them is larger than those anyway.
 constexpr std::size_t kPastCaches = std::size_t{1} << 18;
 
 // A plane of n bytes; a view of the payload where it lies there as it is.
@@ -135,6 +136,16 @@ Decoder::Decoder(unsigned version, std::uint8_t dtype, std::uint64_t elements, s
 }
 
 void Decoder::decode(std::size_t chunk, ByteView payload, std::span<std::uint8_t> out) const {
+    decode_to(chunk, payload, out,
+              out.size() >= kPastCaches ? planes::Destination::memory : planes::Destination::caches);
+}
+
+void Decoder::decode_fresh(std::size_t chunk, ByteView payload, std::span<std::uint8_t> out) const {
+    decode_to(chunk, payload, out, planes::Destination::caches);
+}
+
+void Decoder::decode_to(std::size_t chunk, ByteView payload, std::span<std::uint8_t> out,
+                        planes::Destination destination) const {
     const std::size_t element = std::size_t{format_.bytes} * format_.numbers;
     const std::uint64_t first = std::uint64_t{chunk} * chunk_numbers_;
     if (first >= numbers_ ||
@@ -167,7 +178,7 @@ void Decoder::decode(std::size_t chunk, ByteView payload, std::span<std::uint8_t
                     decode_symbols(in, mode, row, out);
                     break;
                 case Kind::floats:
-                    decode_floats(in, mode, row, out);
+                    decode_floats(in, mode, row, out, destination);
                     break;
                 case Kind::palette:
                     decode_palette(in, mode, row, out);
@@ -217,7 +228,7 @@ void Decoder::decode_palette(ByteReader& in, std::uint8_t mode, std::size_t firs
 }
 
 void Decoder::decode_floats(ByteReader& in, std::uint8_t mode, std::size_t first_row,
-                            std::span<std::uint8_t> out) const {
+                            std::span<std::uint8_t> out, planes::Destination destination) const {
     thread_local FloatScratch scratch;
     const std::size_t n = out.size() / format_.bytes;
     const bool sparse = model_.map.sparse;
@@ -241,8 +252,7 @@ void Decoder::decode_floats(ByteReader& in, std::uint8_t mode, std::size_t first
     const std::span<std::uint8_t> symbols = scratch.symbols.get(n);
     decode_symbols(in, mode, first_row, symbols);
 
-    const bool large = out.size() >= kPastCaches && !model_.map.escaped;
-    const auto destination = large ? planes::Destination::memory : planes::Destination::caches;
+    if (model_.map.escaped) destination = planes::Destination::caches;  // they are mended there
     for_each_run(model_, first_row, n, kBlock, [&](std::size_t l, std::size_t first, std::size_t count) {
         LayoutPlanes& layout = layouts[l];
         std::uint8_t* const to = out.data() + first * format_.bytes;
@@ -254,7 +264,7 @@ void Decoder::decode_floats(ByteReader& in, std::uint8_t mode, std::size_t first
             layout.used += count;
         }
     });
-    if (large) planes::finish_memory();
+    if (destination == planes::Destination::memory) planes::finish_memory();
     for (const LayoutPlanes& layout : layouts) {
         if (layout.used != layout.count) throw DecodeError("a sparse chunk has fewer numbers than it says");
     }

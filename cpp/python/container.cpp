@@ -1,5 +1,6 @@
 #include "base/memory.hpp"
 #include "codecs/chunk_frames.hpp"
+#include "codecs/record_descriptor.hpp"
 #include "python/convert.hpp"
 
 namespace nncodec::python {
@@ -158,6 +159,30 @@ py::object read_block(const py::object& data, std::size_t at, std::uint32_t reco
     return py::make_tuple(frame->begin, frame->end, seed, frame->crc);
 }
 
+// (place behind the checksum, length, checksum, codec, version, element type, tensors, elements per chunk,
+// model), or None for a descriptor that is odd. A tensor: (name, ordinal, origin, shape).
+py::object read_descriptor(const py::object& data, std::size_t at) {
+    const BufferView view(data, "data");
+    const std::optional<RecordDescriptor> found = read_record_descriptor(view.bytes(), at);
+    if (!found) return py::none();
+    py::list tensors;
+    for (const RecordTensor& tensor : found->tensors) {
+        const auto name = py::reinterpret_steal<py::object>(
+            PyUnicode_DecodeUTF8(reinterpret_cast<const char*>(tensor.name.data()),
+                                 static_cast<py::ssize_t>(tensor.name.size()), "strict"));
+        if (!name) {
+            if (!PyErr_ExceptionMatches(PyExc_UnicodeDecodeError)) throw py::error_already_set();
+            PyErr_Clear();
+            return py::none();
+        }
+        py::tuple shape(tensor.shape.size());
+        for (std::size_t d = 0; d < tensor.shape.size(); ++d) shape[d] = tensor.shape[d];
+        tensors.append(py::make_tuple(name, tensor.ordinal, tensor.origin, shape));
+    }
+    return py::make_tuple(found->end, found->length, found->crc, found->codec, found->version, found->dtype,
+                          std::move(tensors), found->chunk_elements, to_bytes(found->model));
+}
+
 // (lengths of their payloads, place behind them), or None if one of the chunks from `at` on is odd.
 py::object skip_blocks(const py::object& data, std::size_t at, std::size_t count) {
     const BufferView view(data, "data");
@@ -268,6 +293,8 @@ void register_container(py::module_& m) {
     m.def("read_block", &read_block, "data"_a, "at"_a, "record_crc"_a, "number"_a,
           "Begin and end of the payload of the chunk at a place, seed and value of its checksum; None if it "
           "is odd.");
+    m.def("read_descriptor", &read_descriptor, "data"_a, "at"_a,
+          "The descriptor of the record whose type lies before a place; None if it is odd.");
     m.def("skip_blocks", &skip_blocks, "data"_a, "at"_a, "count"_a,
           "Lengths of the payloads of chunks in a row and the place behind them; None if any is odd.");
     py::class_<Sink>(m, "Sink", "Collects bytes without copying them at the end.")

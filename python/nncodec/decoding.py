@@ -5,19 +5,23 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, NamedTuple
 
-import numpy as np
-from numpy.typing import NDArray
-
-from nncodec._core import ChunkBatch, ChunkDecoder
+from nncodec._core import ChunkBatch
 from nncodec.codecs.registry import codec_by_id
 from nncodec.container.descriptor import Descriptor
+from nncodec.container.sections import IndexEntry
 from nncodec.container.walk import Chunk
 from nncodec.errors import DecodeError, LimitError, NNCodecError, VersionError
 from nncodec.tensors import Destination
 
-__all__ = ["Batch", "Output", "decoder_for"]
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from nncodec._core import ChunkDecoder, ChunkJob, ChunkRun
+
+__all__ = ["Batch", "Output", "Run", "decoder_for"]
 
 # A batch ends when it holds this much output: enough to keep every core busy, little enough to report
 # progress and to let go of the input that was read.
@@ -84,10 +88,10 @@ class Output:
         """Whether something is left to do after all chunks."""
         return not self._direct
 
-    def chunk(self, number: int) -> NDArray[np.uint8]:
-        """Memory of a chunk's elements."""
+    def chunks(self, begin: int, end: int) -> NDArray[np.uint8]:
+        """Memory of the elements of these chunks."""
         size = self.descriptor.chunk_bytes
-        return self._bytes[number * size : (number + 1) * size]
+        return self._bytes[begin * size : end * size]
 
     def finish(self) -> None:
         """Distribute to the tensors, after all chunks."""
@@ -101,6 +105,20 @@ class Output:
             target[...] = self._bytes[starts[number] : starts[number + 1]]
 
 
+class Run(NamedTuple):
+    """Chunks of a record that follow each other in a file in memory.
+
+    ``find`` reads where one of them lies, in Python: DecodeError says what is wrong with one that is not where the
+    index says.
+    """
+
+    data: memoryview
+    entry: IndexEntry
+    crc: int
+    numbers: range
+    find: Callable[[int], Chunk]
+
+
 class Batch:
     """Collects chunks and decodes them together, on other threads while the next ones are collected.
 
@@ -111,11 +129,16 @@ class Batch:
     done : callable
         Called after each batch with the number of bytes that were decoded, and the place in the file of the last
         chunk among them.
+    fresh : bool
+        Whether the outputs are memory that nobody has touched yet.
     """
 
-    def __init__(self, threads: int, done: Callable[[int, int], None] | None = None) -> None:
+    def __init__(
+        self, threads: int, done: Callable[[int, int], None] | None = None, *, fresh: bool = False
+    ) -> None:
         self._threads = threads
         self._done = done
+        self._fresh = fresh
         self._next = _Chunks()
         self._now: _Chunks | None = None
 
@@ -123,14 +146,36 @@ class Batch:
         """Decode these chunks into the output, now or with a later call."""
         label = output.descriptor.label
         for chunk in chunks:
-            out = output.chunk(chunk.number)
-            self._next.jobs.append((decoder, chunk.number, chunk.payload, chunk.seed, chunk.crc, out))
-            self._next.places.append((chunk, label))
-            self._next.bytes += len(out)
-            if self._next.bytes >= BATCH_BYTES:
-                self._run()
+            out = output.chunks(chunk.number, chunk.number + 1)
+            job = (decoder, chunk.number, chunk.payload, chunk.seed, chunk.crc, out)
+            self._next.last_offset = chunk.offset
+            self._take(job, _Place(1, chunk.number, chunk.offset, label), len(out))
         if output.buffered:
             self._next.outputs.append(output)
+
+    def add_run(self, decoder: ChunkDecoder, output: Output, run: Run) -> None:
+        """The same of chunks whose frames the engine reads."""
+        descriptor, entry = output.descriptor, run.entry
+        begin = run.numbers.start
+        while begin < run.numbers.stop:
+            most = -(-(BATCH_BYTES - self._next.bytes) // descriptor.chunk_bytes)
+            end = min(run.numbers.stop, begin + most)
+            out = output.chunks(begin, end)
+            place = _Place(end - begin, begin, entry.chunk_offset(begin), descriptor.label, run.find)
+            lengths = entry.payload_lengths[begin:end]
+            job = (decoder, begin, run.data, place.offset, lengths, run.crc, out, descriptor.chunk_bytes)
+            self._next.last_offset = entry.chunk_offset(end - 1)
+            self._take(job, place, len(out))
+            begin = end
+        if output.buffered:
+            self._next.outputs.append(output)
+
+    def _take(self, job: ChunkJob | ChunkRun, place: _Place, size: int) -> None:
+        self._next.jobs.append(job)
+        self._next.places.append(place)
+        self._next.bytes += size
+        if self._next.bytes >= BATCH_BYTES:
+            self._run()
 
     def finish(self) -> None:
         """Decode what is left."""
@@ -145,41 +190,60 @@ class Batch:
         if not self._next.jobs and not self._next.outputs:
             return
         self._now, self._next = self._next, _Chunks()
-        self._now.start(self._threads)
+        self._now.start(self._threads, self._fresh)
 
     def _end(self, chunks: _Chunks) -> None:
-        chunk, label = chunks.places[0] if chunks.places else (None, "")
         try:
             failure = chunks.wait()
         except MemoryError:  # decoders of long records are built in there
             cause = "memory for the decoders of records cannot be had"
-            raise LimitError(cause, offset=chunk.offset if chunk else None, tensor=label) from None
+            place = chunks.places[0]
+            raise LimitError(cause, offset=place.offset, tensor=place.label) from None
         if failure is not None:
-            chunk, label = chunks.places[failure[0]]
-            raise DecodeError(failure[1], offset=chunk.offset, tensor=label)
+            raise chunks.error(*failure)
         # What was added before the chunk that filled these is complete with them.
         for output in chunks.outputs:
             output.finish()
         if self._done is not None and chunks.places:
-            self._done(chunks.bytes, chunks.places[-1][0].offset)
+            self._done(chunks.bytes, chunks.last_offset)
+
+
+class _Place(NamedTuple):
+    """Where the chunks of a job lie: how many, number and place of the first, name of the tensor."""
+
+    chunks: int
+    first: int
+    offset: int
+    label: str
+    find: Callable[[int], Chunk] | None = None  # only where there are several
 
 
 @dataclass
 class _Chunks:
     """Chunks that are decoded together, and the outputs that are complete then."""
 
-    jobs: list[tuple[ChunkDecoder, int, Any, int, int, Any]] = field(default_factory=list)
-    places: list[tuple[Chunk, str]] = field(default_factory=list)
+    jobs: list[ChunkJob | ChunkRun] = field(default_factory=list)
+    places: list[_Place] = field(default_factory=list)
     outputs: list[Output] = field(default_factory=list)
     bytes: int = 0
+    last_offset: int = 0
     _running: ChunkBatch | None = None
 
-    def start(self, threads: int) -> None:
+    def start(self, threads: int, fresh: bool) -> None:
         """Begin, on other threads if there are any."""
         if self.jobs:
-            self._running = ChunkBatch(self.jobs, threads)
+            self._running = ChunkBatch(self.jobs, threads, fresh)
             self.jobs.clear()
 
     def wait(self) -> tuple[int, str] | None:
         """The number of the first chunk that failed, and why."""
         return None if self._running is None else self._running.wait()
+
+    def error(self, number: int, cause: str) -> DecodeError:
+        """What to say of a chunk that failed. A frame that is odd raises by itself."""
+        for place in self.places:
+            if number < place.chunks:
+                break
+            number -= place.chunks
+        offset = place.offset if place.find is None else place.find(place.first + number).offset
+        return DecodeError(cause, offset=offset, tensor=place.label)

@@ -17,8 +17,9 @@ from nncodec.codecs.registry import codec_by_id
 from nncodec.container.catalogue import Catalogue, open_catalogue, scan_catalogue
 from nncodec.container.descriptor import Descriptor
 from nncodec.container.sections import IndexEntry
-from nncodec.container.walk import Chunk, Memory, read_chunk, read_record
-from nncodec.decoding import Batch, Output, decoder_for
+from nncodec.container.stored import stored_chunks, stored_descriptor
+from nncodec.container.walk import Chunk
+from nncodec.decoding import Batch, Output, Run, decoder_for
 from nncodec.dtypes import BY_CODE
 from nncodec.errors import DecodeError
 from nncodec.limits import check_limit, check_threads
@@ -158,7 +159,7 @@ class File:
         number, inner = self._catalogue.places[stored]
         entry = self._catalogue.entry(stored)
         target = writable_bytes(name, out, self._catalogue.records[number].dtype, entry.shape)
-        self._fill({number: Output(self._descriptor(number), {inner: target})}, None)
+        self._fill({number: Output(self._descriptor(number), {inner: target})}, None, fresh=False)
         return out
 
     def get_slice(self, name: str) -> TensorSlice:
@@ -184,7 +185,7 @@ class File:
 
         def payload(chunk: int) -> memoryview:
             self._check()
-            (found,) = _chunks(
+            (found,) = stored_chunks(
                 self._data, record.entry, record.descriptor, record.crc, range(chunk, chunk + 1)
             )
             return checked_payload(found, record.descriptor)
@@ -293,7 +294,7 @@ class File:
         catalogue = scan_catalogue(self._data)
         for number, entry in enumerate(catalogue.records):
             descriptor, crc = catalogue.descriptors[number]
-            for chunk in _chunks(self._data, entry, descriptor, crc, range(descriptor.chunks)):
+            for chunk in stored_chunks(self._data, entry, descriptor, crc, range(descriptor.chunks)):
                 if crc32c(chunk.payload, chunk.seed) != chunk.crc:
                     raise DecodeError(
                         f"checksum of chunk {chunk.number} is wrong: the data is damaged",
@@ -351,7 +352,7 @@ class File:
                 return record
         entry = self._catalogue.records[number]
         known = self._catalogue.descriptors.get(number)
-        descriptor, crc = known if known is not None else _read_descriptor(self._data, entry)
+        descriptor, crc = known if known is not None else stored_descriptor(self._data, entry)
         # A decoder may hold a class for each element, however little the model takes in the file.
         check_limit(descriptor.elements, None, tensor=descriptor.label, offset=entry.offset)
         record = _OpenRecord(entry, descriptor, crc, decoder_for(descriptor, entry.offset))
@@ -393,7 +394,7 @@ class File:
                 made.add_whole(number, descriptor, framework, kept.intersection(wanted.values()))
             else:
                 made.add(number, descriptor, wanted, framework, arena, kept)
-        self._fill(made.outputs, progress)
+        self._fill(made.outputs, progress, fresh=True)
         tensors = made.tensors
         if not aliases:
             return {name: tensors[name] for name in names}
@@ -408,8 +409,10 @@ class File:
         known = self._catalogue.descriptors.get(number)
         return known[0] if known is not None else self._record(number).descriptor
 
-    def _fill(self, outputs: Mapping[int, Output], progress: Callable[[int], None] | None) -> None:
-        """Decode records, by number."""
+    def _fill(
+        self, outputs: Mapping[int, Output], progress: Callable[[int], None] | None, *, fresh: bool
+    ) -> None:
+        """Decode records, by number; ``fresh``: into memory that nobody has touched yet."""
         released = 0
 
         def done(size: int, last: int) -> None:
@@ -418,7 +421,7 @@ class File:
             if progress is not None:
                 progress(size)
 
-        batch = Batch(self._threads, done)
+        batch = Batch(self._threads, done, fresh=fresh)
         for number in sorted(outputs):
             record = self._record(number)
             descriptor = record.descriptor
@@ -428,9 +431,17 @@ class File:
                 if len(output.wanted) < len(descriptor.tensors) and descriptor.raw_bytes <= _GROUP_BYTES:
                     self._group(number, record).copy_to(output.wanted)
                     continue
-            chunks = _chunks(self._data, record.entry, descriptor, record.crc, range(descriptor.chunks))
-            batch.add(record.decoder, output, chunks)
+            batch.add_run(record.decoder, output, self._run(record, range(descriptor.chunks)))
         batch.finish()
+
+    def _run(self, record: _OpenRecord, numbers: range) -> Run:
+        data, entry, descriptor, crc = self._data, record.entry, record.descriptor, record.crc
+
+        def find(number: int) -> Chunk:
+            (chunk,) = stored_chunks(data, entry, descriptor, crc, range(number, number + 1))
+            return chunk
+
+        return Run(data, entry, crc, numbers, find)
 
     def _group(self, number: int, record: _OpenRecord) -> Output:
         """A decoded record of several small tensors. The last few are kept: such tensors are asked for one by one."""
@@ -442,8 +453,7 @@ class File:
         descriptor = record.descriptor
         output = Output(descriptor, {})
         batch = Batch(self._threads)
-        chunks = _chunks(self._data, record.entry, descriptor, record.crc, range(descriptor.chunks))
-        batch.add(record.decoder, output, chunks)
+        batch.add_run(record.decoder, output, self._run(record, range(descriptor.chunks)))
         batch.finish()
         with self._lock:
             self._groups[number] = output
@@ -493,12 +503,8 @@ class File:
             descriptor.codec, descriptor.version, descriptor.dtype, descriptor.tensors, step, descriptor.model
         )
         output = _Window(part, memory, begin)
-        batch = Batch(self._threads)
-        batch.add(
-            record.decoder,
-            output,
-            _chunks(self._data, record.entry, descriptor, record.crc, range(begin, end)),
-        )
+        batch = Batch(self._threads, fresh=True)
+        batch.add_run(record.decoder, output, self._run(record, range(begin, end)))
         batch.finish()
         whole = memory.tensor()
         return whole[first - begin * step : last - begin * step].reshape(stop - start, *entry.shape[1:])
@@ -511,37 +517,8 @@ class _Window(Output):
         super().__init__(descriptor, {0: memory.bytes})
         self._first = first
 
-    def chunk(self, number: int) -> Any:
-        return super().chunk(number - self._first)
-
-
-def _read_descriptor(data: memoryview, entry: IndexEntry) -> tuple[Descriptor, int]:
-    """A record's descriptor where the index says that it is."""
-    source = Memory(data, entry.offset)
-    label = entry.tensors[0].name
-    if bytes(source.take(1, "a record")) != b"T":
-        raise DecodeError("there is no record where the index says", offset=entry.offset, tensor=label)
-    record = read_record(source)
-    if record.descriptor_length != entry.descriptor_length or not entry.agrees(record.descriptor):
-        raise DecodeError("the index does not agree with the record", offset=entry.offset, tensor=label)
-    return record.descriptor, record.crc
-
-
-def _chunks(
-    data: memoryview, entry: IndexEntry, descriptor: Descriptor, crc: int, numbers: range
-) -> Iterator[Chunk]:
-    """Chunks of a record by number, each found through the lengths in the index and compared with its own."""
-    source = Memory(data)
-    for number in numbers:
-        source.position = entry.chunk_offset(number)
-        chunk = read_chunk(source, descriptor, crc, number)
-        if len(chunk.payload) != entry.payload_lengths[number]:
-            raise DecodeError(
-                f"chunk {number} has {len(chunk.payload)} bytes, the index says {entry.payload_lengths[number]}",
-                offset=chunk.offset,
-                tensor=descriptor.label,
-            )
-        yield chunk
+    def chunks(self, begin: int, end: int) -> Any:
+        return super().chunks(begin - self._first, end - self._first)
 
 
 class _LazyTensors(Mapping[str, Any]):

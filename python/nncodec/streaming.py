@@ -81,7 +81,7 @@ class _Reader:
             )
             for entry in descriptor.tensors
         ]
-        batch = Batch(self._threads)
+        batch = Batch(self._threads, fresh=True)
         output = Output(descriptor, {n: destination.bytes for n, destination in enumerate(memory)})
         lengths: list[int] = []
         batch.add(decoder, output, _noting(record.chunks, lengths))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import cache
 from importlib import import_module
 from typing import TYPE_CHECKING
 
@@ -33,10 +34,7 @@ class Registry(Mapping[str, "type[Codec]"]):
     """Codecs by name. Names are known from the start, classes are imported on demand."""
 
     def __getitem__(self, name: str) -> type[Codec]:
-        # Nothing is kept here: import_module waits for a module that another thread is in the middle of importing.
-        class_name = _CLASS_OF_NAME[name]
-        codec: type[Codec] = getattr(import_module(f"nncodec.codecs.{name}"), class_name)
-        return codec
+        return _load(name)
 
     def __contains__(self, name: object) -> bool:
         return name in _CLASS_OF_NAME
@@ -46,6 +44,13 @@ class Registry(Mapping[str, "type[Codec]"]):
 
     def __len__(self) -> int:
         return len(_CLASS_OF_NAME)
+
+
+@cache
+def _load(name: str) -> type[Codec]:
+    class_name = _CLASS_OF_NAME[name]
+    codec: type[Codec] = getattr(import_module(f"nncodec.codecs.{name}"), class_name)
+    return codec
 
 
 CODECS = Registry()

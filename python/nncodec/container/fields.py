@@ -163,11 +163,7 @@ def varint_size(value: int) -> int:
 
 def shared_prefix(a: bytes, b: bytes) -> int:
     """How many leading bytes are the same."""
-    low, high = 0, min(len(a), len(b))
-    while low < high:  # the first `low` are the same; by halves, since names may be long
-        middle = (low + high + 1) // 2
-        if a[low:middle] == b[low:middle]:
-            low = middle
-        else:
-            high = middle - 1
-    return low
+    most = min(len(a), len(b))
+    # Two long integers differ from the byte on where the names do.
+    difference = int.from_bytes(a[:most], "big") ^ int.from_bytes(b[:most], "big")
+    return most - (difference.bit_length() + 7) // 8

@@ -11,8 +11,8 @@ from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from typing import IO, NamedTuple, Protocol
 
-from nncodec._core import crc32c, read_block, skip_blocks
-from nncodec.container.descriptor import Descriptor
+from nncodec._core import crc32c, read_block, read_descriptor, skip_blocks
+from nncodec.container.descriptor import Descriptor, TensorEntry
 from nncodec.container.fields import FieldWriter
 from nncodec.container.sections import FOOTER_BYTES, HEADER_BYTES, Footer, check_header
 from nncodec.errors import DecodeError
@@ -70,6 +70,17 @@ class Memory:
 
     def at_end(self) -> bool:
         return self.position == len(self.data)
+
+    def record(self) -> tuple[int, Descriptor, int] | None:
+        """Length, descriptor and checksum of the record whose type has been read; None, and nothing read, if any of it
+        is odd.
+        """
+        found = read_descriptor(self.data, self.position)
+        if found is None:
+            return None
+        self.position, length, crc, codec, version, dtype, tensors, chunk_elements, model = found
+        entries = tuple(map(TensorEntry._make, tensors))
+        return length, Descriptor(codec, version, dtype, entries, chunk_elements, model), crc
 
     def chunk(self, record_crc: int, number: int) -> Chunk | None:
         """A record's next chunk; None, and nothing read, if anything is odd."""
@@ -194,8 +205,11 @@ def framed(source: Source, kind: bytes, what: str) -> tuple[bytes | memoryview, 
 def read_record(source: Source) -> Record:
     """The record whose type has just been read."""
     start = source.position - 1
-    body, place, crc = framed(source, b"T", "a tensor's descriptor")
-    descriptor = Descriptor.read(body, place)
+    if isinstance(source, Memory) and (found := source.record()) is not None:
+        length, descriptor, crc = found
+    else:
+        body, place, crc = framed(source, b"T", "a tensor's descriptor")
+        length, descriptor = len(body), Descriptor.read(body, place)
     room = source.room()
     if room is not None and descriptor.chunks * _MIN_CHUNK > room:
         raise DecodeError(
@@ -203,7 +217,7 @@ def read_record(source: Source) -> Record:
             offset=start,
             tensor=descriptor.label,
         )
-    return Record(start, len(body), descriptor, crc, _chunks(source, descriptor, crc))
+    return Record(start, length, descriptor, crc, _chunks(source, descriptor, crc))
 
 
 def read_chunk(source: Source, descriptor: Descriptor, record_crc: int, number: int) -> Chunk:
