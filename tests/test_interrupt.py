@@ -112,3 +112,35 @@ def test_an_interrupted_save_leaves_the_old_file(tmp_path: Path) -> None:
         assert child.wait(60) == 0
     assert [entry.name for entry in tmp_path.iterdir()] == ["model.nncz"]
     assert path.read_bytes() == old
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("coder", ["mixing", "lzw"])
+def test_a_signal_ends_a_task_that_takes_long(alarm, coder: str, threads: int) -> None:
+    """Chunks of a quarter of a million weights, and the only one of a tensor is no exception."""
+    weights = {"w": np.random.default_rng(0).standard_normal((512, 512))}
+    codec = nncodec.codecs.Universal(coder=coder)
+    want = nncodec.encode(weights, codec, step=0.05, threads=threads)
+
+    def encode_for_ever() -> None:
+        while True:
+            nncodec.encode(weights, codec, step=0.05, threads=threads)
+
+    alarm()
+    with pytest.raises(Alarm):
+        encode_for_ever()
+    assert nncodec.encode(weights, codec, step=0.05, threads=threads) == want
+
+
+def test_a_signal_ends_the_one_task_there_is(alarm) -> None:
+    """Nobody would look between tasks: the last integers are not there yet."""
+    integers = np.ones(1 << 21, np.int32)
+    stream = _core.mixing_encode(integers)
+    out = np.zeros_like(integers)
+    alarm()
+    with pytest.raises(Alarm):
+        _core.mixing_decode(stream, out)
+    assert out[0] == 1
+    assert out[-1] == 0
+    _core.mixing_decode(stream, out)
+    assert np.array_equal(out, integers)

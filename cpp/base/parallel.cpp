@@ -12,6 +12,8 @@
 #include <utility>
 #include <vector>
 
+#include "base/interrupt.hpp"
+
 #if defined(__linux__)
 #include <sched.h>
 #endif
@@ -27,6 +29,13 @@ constexpr auto kBetweenChecks = std::chrono::milliseconds(50);
 std::atomic<InterruptCheck> interrupt_check{nullptr};
 
 thread_local bool inside_task = false;
+
+// The outermost loop of which this thread is in a task, and whether it looks for the loop's interrupts.
+thread_local Loop* current_loop = nullptr;
+thread_local bool current_looks = false;
+
+// What a task throws that has been interrupted; the loop knows why.
+struct Interrupted {};
 
 }  // namespace
 
@@ -47,8 +56,8 @@ class Loop {
     // Takes indices until none is left. `check`: whether this thread looks for interrupts between them.
     void work(bool check) {
         const std::size_t first = joined_.fetch_add(1, std::memory_order_relaxed);
-        auto checked = std::chrono::steady_clock::now();
         std::size_t finished = 0;
+        const Inside inside(this, check);
         for (std::size_t s = 0; s < stretches_.size(); ++s) {
             Stretch& stretch = stretches_[(first + s) % stretches_.size()];
             for (std::size_t i; (i = stretch.next.fetch_add(1, std::memory_order_relaxed)) < stretch.end;
@@ -59,7 +68,7 @@ class Loop {
                 } catch (...) {
                     fail(i);
                 }
-                if (check) look_for_interrupt(checked);
+                if (check) look_for_interrupt();
             }
         }
         if (finished == 0) return;
@@ -68,13 +77,12 @@ class Loop {
     }
 
     void wait(bool check) {
-        auto checked = std::chrono::steady_clock::now();
         std::unique_lock lock(mutex_);
         const auto ended = [&] { return done_ == count_; };
         if (check) {
             while (!all_done_.wait_for(lock, kBetweenChecks, ended)) {
                 lock.unlock();
-                look_for_interrupt(checked);
+                look_for_interrupt();
                 lock.lock();
             }
         } else {
@@ -85,6 +93,12 @@ class Loop {
     // After wait(): what failed first, interrupts before all else.
     void rethrow() {
         if (failure_) std::rethrow_exception(std::exchange(failure_, nullptr));
+    }
+
+    // In the middle of a task.
+    void point(bool check) {
+        if (check) look_for_interrupt();
+        if (cancelled_.load(std::memory_order_relaxed)) throw Interrupted{};
     }
 
     // Indices that nobody has taken yet are left out.
@@ -103,12 +117,31 @@ class Loop {
         failure_ = std::current_exception();
     }
 
-    void look_for_interrupt(std::chrono::steady_clock::time_point& checked) {
+    // While a thread works on a loop: the outermost one is the one that interruptions end.
+    class Inside {
+      public:
+        Inside(Loop* loop, bool check) : outermost_(current_loop == nullptr) {
+            if (!outermost_) return;
+            current_loop = loop;
+            current_looks = check;
+        }
+        Inside(const Inside&) = delete;
+        Inside& operator=(const Inside&) = delete;
+        ~Inside() {
+            if (outermost_) current_loop = nullptr;
+        }
+
+      private:
+        bool outermost_;
+    };
+
+    // By the thread that waits alone.
+    void look_for_interrupt() {
         const InterruptCheck look = interrupt_check.load(std::memory_order_relaxed);
         if (look == nullptr || interrupted_) return;
         const auto now = std::chrono::steady_clock::now();
-        if (now - checked < kBetweenChecks) return;
-        checked = now;
+        if (now - checked_ < kBetweenChecks) return;
+        checked_ = now;
         try {
             look();
         } catch (...) {
@@ -130,6 +163,7 @@ class Loop {
     std::size_t failed_at_ = SIZE_MAX;
     bool interrupted_ = false;
     std::exception_ptr failure_;
+    std::chrono::steady_clock::time_point checked_ = std::chrono::steady_clock::now();
 };
 
 namespace {
@@ -199,6 +233,17 @@ std::size_t hardware_threads() noexcept {
 
 void set_interrupt_check(InterruptCheck check) noexcept {
     interrupt_check.store(check);
+}
+
+void interruption_point() {
+    if (current_loop != nullptr) return current_loop->point(current_looks);
+    const InterruptCheck look = interrupt_check.load(std::memory_order_relaxed);
+    if (look == nullptr) return;
+    thread_local std::chrono::steady_clock::time_point checked;
+    const auto now = std::chrono::steady_clock::now();
+    if (now - checked < kBetweenChecks) return;
+    checked = now;
+    look();
 }
 
 Started::Started(std::size_t count, std::size_t threads, std::function<void(std::size_t)> task) {

@@ -1,7 +1,7 @@
 // What a tensor record says of itself before its chunks. Bytes: docs/format.md#tensor-record-t
 //
-// The usual case only: python/nncodec/container/descriptor.py reads every descriptor, and says what is wrong with one
-// that is not as it must be. This one gives up instead.
+// The usual case only: python/nncodec/container/descriptor.py reads every descriptor, and says what is wrong
+// with one that is not as it must be. This one gives up instead.
 #pragma once
 
 #include <cstdint>
@@ -31,8 +31,8 @@ struct RecordDescriptor {
     ByteView model;
 };
 
-// The descriptor of the record whose type, one byte, lies before `at`. Nothing if any rule of the format is broken, the
-// checksum included, or the tensors are packed. Whether names are UTF-8 is left to the caller.
+// The descriptor of the record whose type, one byte, lies before `at`. Nothing if any rule of the format is
+// broken, the checksum included, or the tensors are packed. Whether names are UTF-8 is left to the caller.
 std::optional<RecordDescriptor> read_record_descriptor(ByteView file, std::size_t at);
 
 }  // namespace nncodec

@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "base/bytes.hpp"
+#include "base/interrupt.hpp"
 #include "entropy/logistic.hpp"
 #include "entropy/range_coder.hpp"
 #include "quantize/lattice.hpp"
@@ -181,6 +182,7 @@ class Integers {
   private:
     static constexpr std::array<std::uint16_t, kInputs> kContexts{1, 108, 16 * 32, 108, 32 * 32, 81 * 4};
     static constexpr unsigned kSets = 13;
+    static constexpr std::uint32_t kStepsBetweenPoints = 4096;  // a millisecond or two
 
     static unsigned node_of(unsigned first, unsigned e, std::uint32_t prefix) noexcept {
         // Trees of e = 1 .. 6 one after the other: 2^e - 2 nodes before that of e, prefix 1 .. 2^e - 1
@@ -202,6 +204,7 @@ class Integers {
     }
 
     void look(std::size_t position, unsigned kind) {
+        if (++steps_ % kStepsBetweenPoints == 0) interruption_point();
         const std::int32_t above = at(position, layout_.width);
         const std::int32_t channel = at(position, layout_.repeat);
         const std::int32_t row = at(position, layout_.row);
@@ -287,6 +290,7 @@ class Integers {
     std::uint32_t overall_ = 0;
     std::size_t row_ = 0;
     std::size_t column_at_ = 0;
+    std::uint32_t steps_ = 0;
 };
 
 // Integers at the positions 0, 1, ... on their own; kinds: one per integer, or empty for all 0.

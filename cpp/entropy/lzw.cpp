@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "base/bits.hpp"
+#include "base/interrupt.hpp"
 #include "base/memory.hpp"
 
 namespace nncodec::lzw {
@@ -101,6 +102,7 @@ void encode_with(Codes& codes, ByteView data, Bytes& out) {
         bits.write(code, width_of(known));
         code = byte;
         if (++known > kFull) {
+            interruption_point();
             codes.clear();
             known = kLeaves;
         }
@@ -152,6 +154,7 @@ void decode(ByteView stream, std::span<std::uint8_t> out) {
             for (std::size_t i = 0; i < length; ++i) out[at + i] = out[piece.at + i];
         }
         if (++known > kFull) {
+            interruption_point();
             pieces.clear();
             known = kLeaves;
         } else {
