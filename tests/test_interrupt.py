@@ -144,3 +144,36 @@ def test_a_signal_ends_the_one_task_there_is(alarm) -> None:
     assert out[-1] == 0
     _core.mixing_decode(stream, out)
     assert np.array_equal(out, integers)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("coder", ["mixing", "lzw"])
+def test_a_handler_may_use_the_same_codec_within_a_task(coder: str, threads: int) -> None:
+    """What the thread was at goes on where it was, to the same bytes."""
+    random = np.random.default_rng(1)
+    weights = {"w": random.standard_normal((512, 512))}
+    small = {"w": random.standard_normal((40, 50)), "v": random.standard_normal(300)}
+    codec = nncodec.codecs.Universal(coder=coder)
+
+    def encoded(tensors: dict[str, np.ndarray]) -> bytes:
+        return nncodec.encode(tensors, codec, step=0.05, threads=threads)
+
+    want, want_small = encoded(weights), encoded(small)
+    found: list[bool] = []
+
+    def ring(number: int, frame: object) -> None:
+        same = encoded(small) == want_small
+        back = nncodec.decode(want_small)
+        found.append(same and bool(np.abs(back["w"] - small["w"]).max() < 0.1))
+
+    before = signal.signal(signal.SIGALRM, ring)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.06, 0.06)
+        for _ in range(3):
+            assert encoded(weights) == want
+            assert np.abs(nncodec.decode(want)["w"] - weights["w"]).max() < 0.1
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert found
+    assert all(found)
