@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -47,7 +47,17 @@ def build(keys: Keys, codes: Codes, bits: int, words: int, slack: int = 12) -> t
     raise AssertionError("no seed works")
 
 
+def crowded(shape: twin.Ribbon, keys: Keys) -> bool:
+    """Whether more keys begin within a window of blocks than it has slots: then the engine does not try to solve."""
+    begin = np.zeros(shape.slots // 64 + 1, int)
+    for key in keys.tolist():
+        row, _ = shape.equation(key)
+        begin[((row & -row).bit_length() - 1) // 64 if row else -1] += 1
+    return bool(np.convolve(begin, np.ones(shape.words, int)).max() > 64 * shape.words)
+
+
 @settings(max_examples=40, deadline=None)
+@example(n=183, bits=1, words=1, seed=705115, slack=18)
 @given(
     n=st.integers(1, 400), bits=st.integers(1, 16), words=st.integers(1, 7), seed=st.integers(0, 2**63),
     slack=st.integers(0, 80),
@@ -60,7 +70,7 @@ def test_agrees_with_the_twin(n: int, bits: int, words: int, seed: int, slack: i
     if (
         table is None
     ):  # few slots, or a narrow window: the equations contradict each other whoever solves them
-        assert twin.build(shape, expected) is None
+        assert twin.build(shape, expected) is None or crowded(shape, keys)
         return
     assert {key: twin.query(shape, table, key) for key in expected} == expected
     theirs = twin.build(shape, expected)
