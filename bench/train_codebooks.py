@@ -221,13 +221,15 @@ class Distilled:
             yield images, (labels, logits)
 
 
-def distilled_loss(share: float) -> Callable[[Tensor, tuple[Tensor, Tensor]], Tensor]:
-    """Cross entropy with the labels, and for ``share`` with the teacher's predictions at temperature 2."""
+def distilled_loss(
+    share: float, temperature: float = 2.0
+) -> Callable[[Tensor, tuple[Tensor, Tensor]], Tensor]:
+    """Cross entropy with the labels, and for ``share`` with the teacher's softened predictions."""
 
     def loss(logits: Tensor, targets: tuple[Tensor, Tensor]) -> Tensor:
         labels, taught = targets
-        soft = -((taught / 2).softmax(1) * (logits / 2).log_softmax(1)).sum(1).mean()
-        return (1 - share) * F.cross_entropy(logits, labels) + 4 * share * soft
+        soft = -((taught / temperature).softmax(1) * (logits / temperature).log_softmax(1)).sum(1).mean()
+        return (1 - share) * F.cross_entropy(logits, labels) + share * temperature**2 * soft
 
     return loss
 

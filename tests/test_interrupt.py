@@ -169,11 +169,10 @@ def test_a_handler_may_use_the_same_codec_within_a_task(coder: str, threads: int
     before = signal.signal(signal.SIGALRM, ring)
     try:
         signal.setitimer(signal.ITIMER_REAL, 0.06, 0.06)
-        for _ in range(3):
+        while not found:
             assert encoded(weights) == want
             assert np.abs(nncodec.decode(want)["w"] - weights["w"]).max() < 0.1
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
-    assert found
     assert all(found)

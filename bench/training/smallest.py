@@ -27,7 +27,8 @@ from bench.datasets import data_dir, read_safetensors
 from bench.report import environment
 from bench.tasks import task
 from bench.tasks.digits import LeNet5, read_idx
-from bench.training.taught import Taught, taught_loss
+from bench.train_codebooks import distilled_loss
+from bench.training.taught import Taught
 from nncodec.train import MLPrune, Round, StraightThrough
 from nncodec.train.exact import smallest_file
 from nncodec.train.steps import compressible
@@ -186,7 +187,7 @@ def main(arguments: list[str] | None = None) -> int:
     assert isinstance(teacher, LeNet5)
     original = sum(4 * p.numel() for p in teacher.parameters())
     loader = Taught(images[:-HELD], labels[:-HELD], teacher, given.copies, 128)
-    loss = taught_loss(0.5, TEMPERATURE)
+    loss = distilled_loss(0.5, TEMPERATURE)
     common: dict[str, Any] = {"price": "bits", "examples": given.examples, "iterations": 40, "gamma": 1e-5}
     say(step="taught", held_error=error(teacher, *held))
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 Target = tuple[Tensor, Tensor]
 
@@ -37,14 +36,3 @@ class Taught:
         order = torch.randperm(len(self.images))[: self.count].to(self.images.device)
         for places in order.split(self.size)[: len(self)]:
             yield self.images[places], (self.labels[places], self.logits[places])
-
-
-def taught_loss(share: float, temperature: float) -> Callable[[Tensor, Target], Tensor]:
-    """``share`` of cross-entropy with the teacher's softened predictions, the rest that with the labels."""
-
-    def loss(logits: Tensor, targets: Target) -> Tensor:
-        labels, wanted = targets
-        soft = -((wanted / temperature).softmax(1) * (logits / temperature).log_softmax(1)).sum(1).mean()
-        return (1 - share) * F.cross_entropy(logits, labels) + share * temperature**2 * soft
-
-    return loss

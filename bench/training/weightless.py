@@ -26,8 +26,8 @@ import nncodec
 from bench.datasets import data_dir
 from bench.report import environment
 from bench.tasks.digits import LeNet5, read_idx
-from bench.train_codebooks import trains_in_bfloat16
-from bench.training.taught import Taught, taught_loss
+from bench.train_codebooks import distilled_loss, trains_in_bfloat16
+from bench.training.taught import Taught
 from nncodec.train import MLPrune, Weightless
 from nncodec.train.steps import compressible
 
@@ -167,7 +167,9 @@ class Work:
         method = MLPrune(
             sparsity=1 - weights / total, steps=8, price="bits", examples=1000, iterations=40, gamma=1e-5
         )
-        self.model = method.fit(self.model, self.taught, taught_loss(self.given.distill, TEMPERATURE)).model
+        self.model = method.fit(
+            self.model, self.taught, distilled_loss(self.given.distill, TEMPERATURE)
+        ).model
         self.options["density"] = {
             name: float(module.weight.count_nonzero()) / module.weight.numel()
             for name, module in compressible(self.model).items()
@@ -194,7 +196,7 @@ class Work:
                 f"{done}/{total} {time.process_time() - self.start:.0f} s", file=sys.stderr
             ),
         )
-        result = method.fit(self.model, self.taught, taught_loss(given.distill, TEMPERATURE))
+        result = method.fit(self.model, self.taught, distilled_loss(given.distill, TEMPERATURE))
         self.model = result.model.to(memory_format=torch.contiguous_format)
         self.codec, self.history = dict(result.codec), result.history
 

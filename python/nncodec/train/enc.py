@@ -22,7 +22,7 @@ from nncodec.train.layer_costs import Complexity
 from nncodec.train.lowrank import Form, forms_of, full_rank, replacement, split
 from nncodec.train.rank_curves import Network, put
 from nncodec.train.refit import refit
-from nncodec.train.steps import compressible, cosine, epoch
+from nncodec.train.steps import compressible, cosine, descent, epoch
 
 if TYPE_CHECKING:
     from nncodec.codecs import Codec
@@ -130,13 +130,8 @@ class _Decomposing(Run):
 
     def _optimizer(self) -> torch.optim.Optimizer:
         if self.optimizer is None:
-            trained = [p for p in self.model.parameters() if p.requires_grad]
-            if not trained:
-                raise ValueError("model has no parameter that requires a gradient: nothing can be trained")
-            self.optimizer = torch.optim.Adam(
-                trained,
-                self.method.lr,
-                weight_decay=self.method.weight_decay,
+            self.optimizer = descent(
+                "adam", self.model.parameters(), self.method.lr, 0.0, self.method.weight_decay
             )
         return self.optimizer
 

@@ -133,15 +133,19 @@ def cosine(start: float, progress: float) -> float:
     return start * (1 + math.cos(math.pi * min(progress, 1.0))) / 2
 
 
+def _trained(parameters: Iterable[Tensor]) -> list[Tensor]:
+    trained = [p for p in parameters if p.requires_grad]
+    if not trained:
+        raise ValueError("model has no parameter that requires a gradient: nothing can be trained")
+    return trained
+
+
 def sgd(
     parameters: Iterable[Tensor], lr: float, momentum: float = 0.9, weight_decay: float = 0.0
 ) -> torch.optim.SGD:
     """Stochastic gradient descent with Nesterov's momentum, where there is any. ValueError if nothing can learn."""
-    trained = [p for p in parameters if p.requires_grad]
-    if not trained:
-        raise ValueError("model has no parameter that requires a gradient: nothing can be trained")
     return torch.optim.SGD(
-        trained,
+        _trained(parameters),
         lr=lr,
         momentum=momentum,
         weight_decay=weight_decay,
@@ -164,10 +168,7 @@ def descent(
     """
     if kind == "sgd":
         return sgd(parameters, lr, momentum, weight_decay)
-    trained = [p for p in parameters if p.requires_grad]
-    if not trained:
-        raise ValueError("model has no parameter that requires a gradient: nothing can be trained")
-    return torch.optim.Adam(trained, lr=lr, weight_decay=weight_decay)
+    return torch.optim.Adam(_trained(parameters), lr=lr, weight_decay=weight_decay)
 
 
 def epoch(
