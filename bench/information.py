@@ -92,6 +92,8 @@ def rows(title: str, network: Network, seeds: int, l2: bool, epochs: int = EPOCH
                 "epochs": recorded,
                 "mean": curves.mean(axis=2).round(2).tolist(),
                 "deviation": curves.std(axis=2).round(2).tolist(),
+                "starts": i_xt[0].round(2).tolist(),  # layer, seed
+                "ends": i_xt[-1].round(2).tolist(),
             }
         )
         yield row
