@@ -27,8 +27,8 @@ from bench.datasets import data_dir, read_safetensors
 from bench.report import environment
 from bench.tasks import task
 from bench.tasks.digits import LeNet5, read_idx
-from bench.train_codebooks import distilled_loss
-from bench.training.taught import Taught
+from bench.train_codebooks import distilled_loss, trains_in_bfloat16
+from bench.training.taught import Taught, learn_shifted
 from nncodec.train import MLPrune, Round, StraightThrough
 from nncodec.train.exact import smallest_file
 from nncodec.train.steps import compressible
@@ -140,15 +140,18 @@ def described(thin: Thin, held: tuple[Tensor, Tensor]) -> dict[str, Any]:
     }
 
 
-def put_down(path: Path | None, done: int, thin: Thin, rows: list[dict[str, Any]]) -> None:
+def put_down(path: Path | None, done: int, thin: Thin, teacher: LeNet5, rows: list[dict[str, Any]]) -> None:
     if path is not None:
-        torch.save({"done": done, "model": thin.state_dict(), "widths": widths(thin), "rows": rows}, path)
+        models = {"model": thin.state_dict(), "teacher": teacher.state_dict()}
+        torch.save({"done": done, **models, "widths": widths(thin), "rows": rows}, path)
 
 
-def taken_up(path: Path) -> tuple[int, Thin, list[dict[str, Any]]]:
+def taken_up(path: Path, teacher: LeNet5) -> tuple[int, Thin, list[dict[str, Any]]]:
+    """What :func:`put_down` wrote; the teacher gets its weights."""
     found = torch.load(path, weights_only=True)
     thin = Thin(*found["widths"])
     thin.load_state_dict(found["model"])
+    teacher.load_state_dict(found["teacher"])
     return found["done"], thin, found["rows"]
 
 
@@ -166,6 +169,11 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--entropy", type=float, default=0.02)
     parser.add_argument("--last", type=int, default=10, help="epochs on the codebook")
     parser.add_argument("--copies", type=int, default=0, help="shifted copies of the training set")
+    parser.add_argument("--shift", type=int, default=2, help="pixels that they are shifted by at most")
+    parser.add_argument("--teach-epochs", type=int, default=0, help="of the teacher on them, to begin with")
+    parser.add_argument("--rate", type=float, default=0.003, help="Adam's, in rounds")
+    parser.add_argument("--last-rate", type=float, default=0.001, help="Adam's, on the codebook")
+    parser.add_argument("--bfloat16", action="store_true", help="mixed precision")
     parser.add_argument("--keep", type=Path, help="state after each round, to go on from")
     given = parser.parse_args(arguments)
     torch.set_num_threads(1)
@@ -183,23 +191,36 @@ def main(arguments: list[str] | None = None) -> int:
     images = read_idx(data / "mnist" / "train-images-idx3-ubyte.gz")
     labels = read_idx(data / "mnist" / "train-labels-idx1-ubyte.gz").long()
     held = images[-HELD:], labels[-HELD:]
+    test = [read_idx(data / "mnist" / f"t10k-{kind}-ubyte.gz") for kind in ("images-idx3", "labels-idx1")]
     teacher = task("lenet5_mnist").build(read_safetensors(data / "weights" / "lenet5_mnist.safetensors"))
     assert isinstance(teacher, LeNet5)
     original = sum(4 * p.numel() for p in teacher.parameters())
-    loader = Taught(images[:-HELD], labels[:-HELD], teacher, given.copies, 128)
+    before = error(teacher, test[0], test[1].long())
+    if given.bfloat16:
+        trains_in_bfloat16(LeNet5)
+        trains_in_bfloat16(Thin)
+
+    def batches() -> Taught:
+        return Taught(images[:-HELD], labels[:-HELD], teacher, given.copies, 128, given.shift)
+
     loss = distilled_loss(0.5, TEMPERATURE)
     common: dict[str, Any] = {"price": "bits", "examples": given.examples, "iterations": 40, "gamma": 1e-5}
-    say(step="taught", held_error=error(teacher, *held))
-
     done = -1
     if given.keep is not None and given.keep.exists():
-        done, thin, rows = taken_up(given.keep)
+        done, thin, rows = taken_up(given.keep, teacher)
+        loader = batches()
     else:
+        loader = batches()
+        if given.teach_epochs:
+            torch.manual_seed(0)
+            learn_shifted(teacher, loader, given.teach_epochs)
+            loader = batches()
+        say(step="taught", held_error=error(teacher, *held))
         total = sum(m.weight.numel() for m in compressible(teacher).values())
         method = MLPrune(sparsity=1 - given.first / total, steps=8, **common)
         thin = thinned(method.fit(teacher, loader, loss).model)
         say(step="prune", **described(thin, held))
-        put_down(given.keep, 0, thin, rows)
+        put_down(given.keep, 0, thin, teacher, rows)
     for number, (left, epochs) in enumerate(zip(given.rounds, given.epochs, strict=True)):
         if number < done:
             continue
@@ -209,18 +230,18 @@ def main(arguments: list[str] | None = None) -> int:
             steps=3,
             epochs=epochs,
             optimizer="adam",
-            lr=0.003,
+            lr=given.rate,
             seed=number,
             **common,
         )
         thin = thinned(method.fit(thin, loader, loss).model)
         say(step="round", **described(thin, held))
-        put_down(given.keep, number + 1, thin, rows)
+        put_down(given.keep, number + 1, thin, teacher, rows)
     method = StraightThrough(
         clusters=given.clusters,
         epochs=given.last,
         optimizer="adam",
-        lr=0.001,
+        lr=given.last_rate,
         entropy=given.entropy,
         sparse=True,
         refresh=100,
@@ -230,13 +251,12 @@ def main(arguments: list[str] | None = None) -> int:
     thin = Round().fit(thin, loader, loss).model  # constants went into biases
     model = whole(thin)
     blob, codecs = encoded(model)
-    test = [read_idx(data / "mnist" / f"t10k-{kind}-ubyte.gz") for kind in ("images-idx3", "labels-idx1")]
     say(step="codebook", weights=kept(model), held_error=error(model, *held), bytes=len(blob))
     outcome = {
         "command": "python -m bench.training.smallest " + " ".join(arguments or sys.argv[1:]),
         "environment": environment(),
         "original_bytes": original,
-        "original_error": error(teacher, test[0], test[1].long()),
+        "original_error": before,
         "bytes": len(blob),
         "ratio": original / len(blob),
         "error": error(model, test[0], test[1].long()),

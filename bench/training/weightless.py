@@ -27,7 +27,7 @@ from bench.datasets import data_dir
 from bench.report import environment
 from bench.tasks.digits import LeNet5, read_idx
 from bench.train_codebooks import distilled_loss, trains_in_bfloat16
-from bench.training.taught import Taught
+from bench.training.taught import Taught, learn_shifted
 from nncodec.train import MLPrune, Weightless
 from nncodec.train.steps import compressible
 
@@ -125,9 +125,9 @@ def layer_rows(history: list[dict[str, Any]]) -> list[dict[str, Any]]:
             },
             "density": row["weights"] / row["elements"],
             "times_smaller": 4 * row["elements"] / row["bytes"],
-            **{key: row[key] for key in ("exact_bytes", "lossless_bytes", "order0_bytes")},
+            **{key: row[key] for key in row if key.endswith("_bytes") and key != "lossy_bytes"},
             "filter_wins": row["codec"] == "weightless"
-            and row["bytes"] < min(row["lossless_bytes"], row["order0_bytes"]),
+            and row["bytes"] <= min(row[key] for key in row if key.endswith("_bytes")),
         }
         for row in history
         if row["step"] == "encode"
@@ -155,11 +155,22 @@ class Work:
             trains_in_bfloat16(type(self.model))
         self.model.to(memory_format=torch.channels_last)  # twice as fast
         self.options = dict(OPTIONS[given.network])
-        self.taught = Taught(self.images[:-HELD], self.labels[:-HELD], self.model, given.copies, given.batch)
+        self.taught = self._batches()
+        if given.teach_epochs:
+            learn_shifted(self.model, self.taught, given.teach_epochs)
+            print(
+                f"taught: {error(self.model, self.test, self.test_labels):.2f} % of errors", file=sys.stderr
+            )
+            self.taught = self._batches()
         if given.weights is not None:
             self._start_pruned(given.weights)
         self.codec: dict[str, Any] = {}
         self.history: list[dict[str, Any]] = []
+
+    def _batches(self) -> Taught:
+        """Training images with what the network says of them now."""
+        images, labels = self.images[:-HELD], self.labels[:-HELD]
+        return Taught(images, labels, self.model, self.given.copies, self.given.batch, self.given.shift)
 
     def _start_pruned(self, weights: int) -> None:
         """Begin with the weights that MLPrune leaves, and with its densities."""
@@ -181,7 +192,7 @@ class Work:
         method = Weightless(
             **self.options,
             clusters=given.clusters,
-            cell_bits=(5, 6, 7, 8, 9, 10, 11, 12),
+            cell_bits=(5, 6, 7, 8, 9, 10, 11, 12, 13, 14),
             tolerance=given.tolerance,
             score=lambda net: 100 - error(net, *held),
             smallest=True,
@@ -235,6 +246,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--bfloat16", action="store_true", help="mixed precision")
     parser.add_argument("--checkpoint", type=Path, help="a file to go on from")
     parser.add_argument("--copies", type=int, default=0, help="shifted copies of the training set")
+    parser.add_argument("--shift", type=int, default=2, help="pixels that they are shifted by at most")
+    parser.add_argument(
+        "--teach-epochs", type=int, default=0, help="of the dense network on them, to begin with"
+    )
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--dense-epochs", type=int, default=8, help="of LeNet-300-100 before pruning")
     parser.add_argument("--prune-epochs", type=int, default=20)

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from nncodec.train.base import Loader, Loss, Method, Run, codec_mapping
+from nncodec.train.exact import choices
 from nncodec.train.steps import (
     Descent,
     call,
@@ -42,6 +43,7 @@ if TYPE_CHECKING:  # the engine is needed for filters alone, the other methods r
 __all__ = ["Weightless"]
 
 _MASK_EVERY = 16  # steps
+_SHARE_VALUE = 4  # biases that share a value, at least
 _SCORED = 4096  # examples of the loader that stand for all where there is no score
 
 
@@ -57,8 +59,8 @@ class Weightless(Method):
     clusters : int
         Values that the weights of a layer have.
     cell_bits : sequence of int
-        Candidates. The fewest are taken with which the score falls by ``tolerance`` at most when the layer is encoded,
-        unless exact mode takes less.
+        Candidates. The fewest are taken with which the score falls by ``tolerance`` at most when the layer is encoded;
+        exact mode where it takes less, or where none of them will do.
     tolerance : float
         In units of the score.
     score : callable, optional
@@ -69,8 +71,8 @@ class Weightless(Method):
     exact_below : int
         Layers of fewer weights are encoded exactly: their false positives would save nothing.
     smallest : bool
-        What is stored exactly is left to codec ``lossless`` where that takes fewer bytes; it can't be looked up then.
-        False: every layer is in a filter.
+        What is stored exactly is left to codec ``lossless``, ``codebook`` or ``universal`` where one of them takes
+        fewer bytes; it can't be looked up then. False: every layer is in a filter.
     bias_density : float, optional
         Biases of these layers are pruned to this share, clustered and encoded exactly (with ``smallest``, by codec
         ``lossless``, which puts them all in one record); None: they stay as they are.
@@ -152,8 +154,8 @@ class _Run(Run):
             self.weights |= {name: parameters[name] for name in biases if name in parameters}
         self.dense = {name: p.detach().clone() for name, p in self.weights.items()}
         self.masks = {name: torch.ones_like(p, dtype=torch.bool) for name, p in self.weights.items()}
-        # None: codec lossless has it
-        self.frozen: dict[str, tuple[WeightlessCodec, tuple[bytes, ...]] | None] = {}
+        # A filter and its bytes, or the exact codec that has the layer.
+        self.frozen: dict[str, tuple[WeightlessCodec, tuple[bytes, ...]] | str | Codec] = {}
 
     @property
     def units(self) -> int:
@@ -173,15 +175,22 @@ class _Run(Run):
         return row
 
     def codec(self) -> Mapping[str, str | Codec]:
-        filters = {name: kept for name, kept in self.frozen.items() if kept is not None}
-        return codec_mapping({name: replace(codec, encoded=of) for name, (codec, of) in filters.items()})
+        return codec_mapping(
+            {
+                name: replace(kept[0], encoded=kept[1]) if isinstance(kept, tuple) else kept
+                for name, kept in self.frozen.items()
+                if kept != "lossless"
+            }
+        )
 
     def state(self) -> dict[str, Any]:
         return {
             "dense": dict(self.dense),
             "masks": {name: self.masks[name] for name in self.dense},
             "frozen": {
-                name: [] if kept is None else [kept[0].cell_bits, kept[0].exact, kept[0].seed, list(kept[1])]
+                name: [kept[0].cell_bits, kept[0].exact, kept[0].seed, list(kept[1])]
+                if isinstance(kept, tuple)
+                else [_name(kept)]
                 for name, kept in self.frozen.items()
             },
         }
@@ -191,8 +200,11 @@ class _Run(Run):
         self.dense = {name: value.to(device) for name, value in state["dense"].items()}
         self.masks = {name: value.to(device) for name, value in state["masks"].items()}
         for name, kept in state["frozen"].items():
-            self.frozen[name] = (self._codec(*kept[:3]), tuple(kept[3])) if kept else None
             self.weights[name].requires_grad_(False)
+            if len(kept) == 1:  # the weights are in place already
+                self.frozen[name] = next(c for c in choices(self.weights[name]) if _name(c) == kept[0])
+            else:
+                self.frozen[name] = self._codec(*kept[:3]), tuple(kept[3])
 
     # Pruning and training
 
@@ -270,40 +282,43 @@ class _Run(Run):
         )
 
     def _encode(self, name: str) -> dict[str, Any]:
-        from nncodec.codecs.lossless import Lossless
-
         options, weight = self.options, self.weights[name]
         pruned = weight.detach().clone()
         exact = weight.numel() < options.exact_below
-        chosen, encoded = self._try(name, pruned, self._codec(None, True, 0))
+        in_full = self._codec(None, True, 0)
+        if weight.ndim < 2:  # a value is worth its four bytes from some biases on
+            ones = int(pruned.count_nonzero())
+            in_full = replace(in_full, clusters=max(1, min(options.clusters, ones // _SHARE_VALUE)))
+        chosen, encoded = self._try(name, pruned, in_full)
         exact_bytes = _size(encoded)
-        lossless_bytes = _size(_encoded(Lossless(), name, weight.detach()))
+        sizes = _coded_bytes(name, weight.detach())
         order0_bytes = _order0_bytes(weight.detach())
-        least = min(exact_bytes, lossless_bytes) if options.smallest else exact_bytes
+        least = min(exact_bytes, *sizes.values()) if options.smallest else exact_bytes
         row: dict[str, Any] = {"step": "encode", "layer": name}
         if not exact:
             before = self._score()
             for bits in options.cell_bits:
                 chosen = self._codec(bits, False, 0)
-                self._try(name, pruned, chosen)
+                if options.seeds > 1:
+                    chosen, costs = self._harmless(name, pruned, chosen)
+                    row |= {"harm_of_first_seed": costs[0], "harm": min(costs)}
+                chosen, encoded = self._try(name, pruned, chosen)
                 after = self._score()
-                if after >= before - options.tolerance:
+                row |= {"score_exact": before, "score": after, "lossy_bytes": _size(encoded)}
+                fits = after >= before - options.tolerance
+                if fits or _size(encoded) >= least:
                     break
-            if options.seeds > 1:
-                chosen, costs = self._harmless(name, pruned, chosen)
-                row |= {"harm_of_first_seed": costs[0], "harm": min(costs)}
-            chosen, encoded = self._try(name, pruned, chosen)
-            row |= {"score_exact": before, "score": after, "lossy_bytes": _size(encoded)}
-            if _size(encoded) >= least:  # so many bits that false positives save nothing
-                chosen, encoded = self._try(name, pruned, self._codec(None, True, 0))
+            if not fits or _size(encoded) >= least:  # it takes so many bits that false positives save nothing
+                chosen, encoded = self._try(name, pruned, in_full)
         size, how = _size(encoded), "weightless"
         self.frozen[name] = chosen, encoded
-        if options.smallest and chosen.exact and (lossless_bytes < size or weight.ndim < 2):
-            size, how = lossless_bytes, "lossless"
-            self.frozen[name] = None
+        if options.smallest and chosen.exact and (least < size or weight.ndim < 2):
+            how = min(sizes, key=sizes.__getitem__) if weight.ndim > 1 else "lossless"  # small ones share a record
+            size = sizes[how]
+            self.frozen[name] = next(c for c in choices(weight) if _name(c) == how)
         weight.requires_grad_(False)
         del self.dense[name]
-        ones = int((pruned != 0).sum())
+        ones = int(pruned.count_nonzero())
         return row | {
             "elements": weight.numel(),
             "weights": ones,
@@ -312,7 +327,7 @@ class _Run(Run):
             "codec": how,
             "bytes": size,
             "exact_bytes": exact_bytes,
-            "lossless_bytes": lossless_bytes,
+            **{f"{coder}_bytes": size for coder, size in sizes.items()},
             "order0_bytes": order0_bytes,
         }
 
@@ -374,6 +389,18 @@ def _encoded(codec: Codec, name: str, weight: Tensor) -> tuple[bytes, ...]:
     source = leaf(name, weight)
     made = codec.encode([Part(source.dtype.code, (source.shape,), source.data(), (name,))], None, 0)[0]
     return (made.model, *(bytes(chunk) for chunk in made.chunks))
+
+
+def _name(codec: str | Codec) -> str:
+    return codec if isinstance(codec, str) else codec.name
+
+
+def _coded_bytes(name: str, weight: Tensor) -> dict[str, int]:
+    """What exact coders take, by the codec's name."""
+    from nncodec.codecs.lossless import Lossless
+
+    coders = (Lossless() if isinstance(codec, str) else codec for codec in choices(weight))
+    return {coder.name: _size(_encoded(coder, name, weight)) for coder in coders}
 
 
 def _size(encoded: tuple[bytes, ...]) -> int:
