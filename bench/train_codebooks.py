@@ -76,7 +76,7 @@ RECIPES: dict[str, dict[str, Callable[..., Method]]] = {
         "slq5": lambda **o: SLQ(bits=5, **{**_RESNET, "epochs": 5, "last_epochs": 4, "lr": 0.02, **o}),
         "slq3": lambda **o: SLQ(bits=3, **{**_RESNET, "epochs": 9, "last_epochs": 6, **o}),
         "mlq_k3": lambda **o: MLQ(
-            clusters=3, groups=_STAGES, **{**_RESNET, "epochs": 2, "last_epochs": 4, **o}
+            clusters=3, groups=_STAGES, **{**_RESNET, "epochs": 3, "last_epochs": 6, **o}
         ),
         "mlq_k3_blocks": lambda **o: MLQ(
             clusters=3, groups=_BLOCKS, **{**_RESNET, "epochs": 2, "last_epochs": 8, **o}
