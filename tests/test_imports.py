@@ -66,3 +66,14 @@ def test_names_and_ids_are_those_of_the_classes(name):
     assert codec.name == name
     assert registry.codec_by_id(codec.id) is codec
     assert getattr(codecs, codec.__name__) is codec
+
+
+@pytest.mark.parametrize("name", ["codecs", "information", "report"])
+def test_submodules_are_there_when_asked_for(name):
+    assert f"nncodec.{name}" in modules_after(f"import nncodec; nncodec.{name}.__name__")
+
+
+def test_training_is_there_when_asked_for():
+    pytest.importorskip("torch")
+    loaded = modules_after("import nncodec; nncodec.train.SLQ; nncodec.distributed.__name__")
+    assert {"nncodec.train", "nncodec.distributed", "torch"} <= loaded

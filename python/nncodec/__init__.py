@@ -10,6 +10,11 @@ from nncodec.errors import DecodeError, LimitError, NNCodecError, VersionError
 from nncodec.reader import File, TensorInfo
 
 if TYPE_CHECKING:
+    from nncodec import codecs as codecs
+    from nncodec import distributed as distributed
+    from nncodec import information as information
+    from nncodec import report as report
+    from nncodec import train as train
     from nncodec.calibration import Calibration, calibrate
     from nncodec.norms import calibrate_without_data
     from nncodec.streaming import Recovered
@@ -24,11 +29,15 @@ else:
         "calibrate_without_data": "norms",
     }
 
+    _SUBMODULES = ("codecs", "distributed", "information", "report", "train")
+
     def __getattr__(name: str) -> Any:
-        if name not in _ON_DEMAND:
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         from importlib import import_module
 
+        if name in _SUBMODULES:
+            return import_module(f"{__name__}.{name}")
+        if name not in _ON_DEMAND:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         value = getattr(import_module(f"{__name__}.{_ON_DEMAND[name]}"), name)
         globals()[name] = value
         return value

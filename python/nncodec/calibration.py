@@ -11,7 +11,7 @@ Frantar et al. 2022). Both need examples of inputs, and no labels. torch is impo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from os import PathLike
 from typing import TYPE_CHECKING, Any
@@ -244,7 +244,10 @@ def calibrate(
     """
     from nncodec.moments import Collector  # torch is optional
 
-    total = len(batches) if isinstance(batches, Sized) else None
+    try:
+        total = len(batches)  # type: ignore[arg-type]
+    except TypeError:  # a generator, or a DataLoader of an iterable data set
+        total = None
     with Collector(model, device, sensitivity, output, seed) as collector:
         for done, batch in enumerate(_reported(batches, total, progress), 1):
             collector.run(batch)

@@ -104,6 +104,10 @@ class Collector:
         """Moments by name, of the layers that were called, and how many examples there were."""
         if not self.examples:
             raise ValueError("batches is empty")
+        for name, m in self._moments.items():
+            for what, sums in (("inputs", m.input), ("derivatives", m.output)):
+                if not bool(torch.isfinite(sums).all()):
+                    raise ValueError(f"batches: {what} of layer {name!r} are NaN or infinite")
         return {name: m.as_numpy() for name, m in self._moments.items() if m.vectors}, self.examples
 
 

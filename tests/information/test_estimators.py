@@ -299,11 +299,19 @@ def test_bad_arguments(arguments: tuple[object, ...], cause: str) -> None:
         EBAB().estimate(*arguments)
 
 
+def test_more_bins_than_values() -> None:
+    """As many bins as there are values, whatever was asked for."""
+    t = np.random.default_rng(0).standard_normal((64, 2))
+    assert EBAB(bins=10**12).estimate(t) == EBAB(bins=t.size).estimate(t)
+    assert EBAB(bins=10**12).borders(t).size == t.size
+
+
 def test_bad_options() -> None:
     for make in (
         lambda: EBAB(bins=0), lambda: Binning(bins=0), lambda: Binning(width=0), lambda: Binning(low=1, high=1),
         lambda: FixedKDE(0), lambda: AdaptiveKDE(-1), lambda: AdaptiveKDE(rule="median"),  # type: ignore[arg-type]
         lambda: EBAB(low=np.nan), lambda: EBAB(low=-np.inf), lambda: Binning(low=-np.inf),
+        lambda: Binning(bins=1 << 40),
     ):  # fmt: skip
         with pytest.raises(ValueError, match="must be"):
             make()

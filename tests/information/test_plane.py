@@ -118,6 +118,37 @@ def test_unknown_layer() -> None:
         InformationPlane(make(), INPUTS, layers=["fc9"])
 
 
+def test_nothing_to_record() -> None:
+    with pytest.raises(ValueError, match="at least one sample"):
+        InformationPlane(make(), INPUTS[:0]).record(0)
+
+    class Skips(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.used, self.unused = torch.nn.Linear(4, 2), torch.nn.Linear(4, 2)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.used(x)
+
+    with pytest.raises(ValueError, match="does not call 'unused'"):
+        InformationPlane(Skips(), INPUTS, layers=["used", "unused"]).record(0)
+
+
+def test_an_epoch_is_there_as_a_whole_or_not_at_all() -> None:
+    class Overflows(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.second = torch.nn.Tanh(), torch.nn.ReLU()
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.second(self.first(x).abs() / 0)
+
+    plane = InformationPlane(Overflows(), INPUTS)
+    with pytest.raises(ValueError, match="finite"):
+        plane.record(0)
+    assert plane.history == []
+
+
 def test_output_that_is_no_tensor() -> None:
     model = torch.nn.LSTM(4, 2, batch_first=True)
     with pytest.raises(TypeError, match="not a tensor"):

@@ -17,6 +17,14 @@ from torch.nn import functional as F  # noqa: E402
 from torch.utils.data import DataLoader, TensorDataset  # noqa: E402
 
 import nncodec  # noqa: E402
+from nncodec.train import (  # noqa: E402
+    SLQ,
+    CompensatedClustering,
+    MLPrune,
+    StraightThrough,
+    Universal,
+    Weightless,
+)
 from nncodec.train.base import Method, Run, codec_mapping  # noqa: E402
 from nncodec.train.steps import cosine, epoch, sgd  # noqa: E402
 
@@ -149,6 +157,58 @@ def test_codec_mapping_names_exactly() -> None:
     assert all((back[name] == tensors[name]).all() for name in tensors)
     with pytest.raises(ValueError, match="matches no tensor"):
         nncodec.encode(tensors, codec_mapping({"a?.w": "stored"}))
+
+
+class Endless(torch.utils.data.IterableDataset):
+    """Examples without a number of them."""
+
+    def __iter__(self) -> Any:
+        generator = torch.Generator().manual_seed(0)
+        for _ in range(64):
+            yield torch.randn(20, generator=generator), torch.randint(0, 5, (), generator=generator)
+
+
+def small() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(20, 16), nn.ReLU(), nn.Linear(16, 5))
+
+
+@pytest.mark.parametrize(
+    "method",
+    [
+        SLQ(clusters=3, epochs=1),
+        StraightThrough(clusters=3, epochs=1),
+        Weightless(density=0.2, clusters=4, prune_epochs=2, retrain_epochs=1),
+        Universal(prune_epochs=1, quantise_epochs=1, tune_epochs=1),
+    ],
+    ids=lambda method: type(method).__name__,
+)
+def test_loaders_of_unknown_length(method: Method) -> None:
+    loader = DataLoader(Endless(), batch_size=16)
+    method.fit(small(), loader, F.cross_entropy)
+
+
+def test_what_a_method_froze_learns_again() -> None:
+    model = small()
+    model[0].bias.requires_grad_(False)
+    method = Weightless(density=0.2, clusters=4, prune_epochs=1, retrain_epochs=0)
+    loader = DataLoader(Endless(), batch_size=16)
+    result = method.fit(model, loader, F.cross_entropy)
+    assert {n for n, p in result.model.named_parameters() if not p.requires_grad} == {"0.bias"}
+
+
+def test_examples_that_are_no_numbers_are_named() -> None:
+    x, y = torch.full((35, 20), float("nan")), torch.arange(35) % 5
+    for method in (MLPrune(sparsity=0.5, steps=1), CompensatedClustering(clusters=3, steps=1)):
+        with pytest.raises(ValueError, match=r"layer '0.weight' are NaN"):
+            method.fit(small(), [(x, y)], F.cross_entropy)
+
+
+def test_arguments_that_are_something_else(model: nn.Module, loader: Any) -> None:
+    with pytest.raises(TypeError, match=r"model must be a torch\.nn\.Module, got OrderedDict"):
+        Plain().fit(model.state_dict(), loader, F.cross_entropy)
+    with pytest.raises(TypeError, match="loader must give batches"):
+        Plain().fit(model, None, F.cross_entropy)
 
 
 def test_an_empty_loader_is_named(model: nn.Module) -> None:

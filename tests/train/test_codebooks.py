@@ -178,6 +178,39 @@ def test_bad_options(make: Any, message: str) -> None:
         make()
 
 
+@settings(deadline=None)
+@given(k=st.sampled_from([5, 9, 17]), seed=st.integers(0, 2**16), rejoin=st.booleans())
+def test_centroids_stay_in_order(k: int, seed: int, rejoin: bool) -> None:
+    """Rounded to powers of two, some pass others that are not rounded yet; weights still go to the nearest."""
+    from nncodec.train.slq import _Layer
+
+    generator = torch.Generator().manual_seed(seed)
+    layer = _Layer(nn.Parameter(torch.randn(200, generator=generator)), k, True, rejoin)
+    while not layer.settled.all():
+        layer.cluster()
+        kept = layer.weight.detach()[~layer.free].clone(), ~layer.free
+        left = (~layer.settled).nonzero()[:, 0]
+        chosen = torch.zeros(k, dtype=torch.bool)
+        chosen[left[torch.randperm(len(left), generator=generator)[: (len(left) + 2) // 3]]] = True
+        layer.freeze(chosen, True)
+        assert bool((layer.centroids.diff() >= 0).all())
+        assert torch.equal(layer.weight.detach()[kept[1]], kept[0])
+        assert torch.equal(
+            layer.weight.detach()[~layer.free], layer.centroids[layer.index[~layer.free].long()]
+        )
+        if rejoin:
+            distance = (layer.weight.detach()[:, None] - layer.centroids).abs()
+            assert torch.equal(distance.gather(1, layer.nearest()[:, None])[:, 0], distance.min(1).values)
+
+
+@pytest.mark.parametrize("value", [-0.5, 0.5])
+def test_a_constant_layer_stays(value: float, batches: list[Any]) -> None:
+    net = nn.Sequential(nn.Flatten(), nn.Linear(36, 3))
+    nn.init.constant_(net[1].weight, value)
+    result = StraightThrough(clusters=3, entropy=0.05, epochs=1, lr=1e-9).fit(net, batches, F.cross_entropy)
+    torch.testing.assert_close(result.model[1].weight, net[1].weight, rtol=1e-3, atol=0)
+
+
 def test_bad_groups(model: nn.Module, batches: list[Any]) -> None:
     with pytest.raises(ValueError, match="groups"):
         MLQ(clusters=3, groups=(("0.*",),)).fit(model, batches, F.cross_entropy)

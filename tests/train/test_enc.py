@@ -292,7 +292,7 @@ def test_bad_options_are_refused(options: dict[str, Any], word: str) -> None:
 def test_bad_models_and_budgets() -> None:
     with pytest.raises(ValueError, match="Sequential"):
         ENC().fit(nn.Linear(64, 4), batches(), F.cross_entropy)
-    with pytest.raises(ValueError, match="the least these layers take"):
+    with pytest.raises(ValueError, match="the least these take"):
         ENC(0.001).fit(small(), batches(), F.cross_entropy)
     with pytest.raises(ValueError, match="matches no"):
         ENC(layers=("nothing",)).fit(small(), batches(), F.cross_entropy)

@@ -83,3 +83,54 @@ def test_what_cannot_be_folded(net: nn.Module) -> None:
 
     with pytest.raises(ValueError, match="traced"):
         fold_batchnorm(Branching())
+
+
+def near(folded: nn.Module, model: nn.Module, x: Tensor) -> None:
+    torch.testing.assert_close(folded(x), model(x), rtol=1e-4, atol=1e-5)
+
+
+def settled(norm: nn.Module) -> nn.Module:
+    """With statistics that are not those of a new one."""
+    torch.manual_seed(1)
+    norm.running_mean.normal_()
+    norm.running_var.uniform_(0.5, 2)
+    return norm
+
+
+def test_a_weight_of_two_layers_stays() -> None:
+    first, second = nn.Linear(4, 4), nn.Linear(4, 4)
+    second.weight = first.weight
+    net = nn.Sequential(first, settled(nn.BatchNorm1d(4)), second, settled(nn.BatchNorm1d(4))).eval()
+    near(fold_batchnorm(net), net, torch.randn(5, 4))
+    with pytest.raises(ValueError, match="'0' is computed, or another layer's"):
+        fold_batchnorm(net, pairs=[("0", "1")])
+
+
+def test_a_computed_weight_stays() -> None:
+    layer = nn.utils.parametrizations.weight_norm(nn.Linear(4, 4))
+    net = nn.Sequential(layer, settled(nn.BatchNorm1d(4))).eval()
+    near(fold_batchnorm(net), net, torch.randn(5, 4))
+    with pytest.raises(ValueError, match="computed"):
+        fold_batchnorm(net, pairs=[("0", "1")])
+
+
+def test_positions_are_no_features() -> None:
+    """Of three dimensions the second is normalised, which no layer's weights can do."""
+    positions = nn.Sequential(nn.Linear(8, 4), settled(nn.BatchNorm1d(6))).eval()
+    near(fold_batchnorm(positions), positions, torch.randn(5, 6, 8))
+    either = nn.Sequential(nn.Linear(8, 4), settled(nn.BatchNorm1d(4))).eval()
+    near(fold_batchnorm(either), either, torch.randn(5, 8))
+    with pytest.raises(ValueError, match="3 dimensions"):
+        fold_batchnorm(either)(torch.randn(5, 4, 8))
+
+
+def test_bad_pairs_change_nothing(net: nn.Module) -> None:
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+    for pairs, message in (
+        ([("conv1", "bn1"), ("fc", "bn2")], "6 channels, 'fc' 4"),
+        ([("conv1", "bn1"), ("conv1", "bn1")], "twice"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            fold_batchnorm(net, pairs=pairs, inplace=True)
+        assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
+    assert isinstance(net.bn1, nn.BatchNorm2d)

@@ -202,7 +202,7 @@ def test_measured_candidates() -> None:
 
 def test_a_budget_too_small_is_an_error() -> None:
     for search in (uniform, equal_metric, exact):
-        with pytest.raises(ValueError, match="the least these layers take"):
+        with pytest.raises(ValueError, match="the least these take"):
             search(vgg(), 0.001 * TOTAL)
 
 

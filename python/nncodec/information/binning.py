@@ -33,6 +33,9 @@ class _Binned(Estimator):
         return Information(i_xt, i_ty, is_saturated(i_xt, len(t), x))
 
 
+_MOST_BINS = 1 << 24
+
+
 @dataclass(frozen=True)
 class Binning(_Binned):
     """Bins of one width for every layer and epoch (Shwartz-Ziv and Tishby, arXiv:1703.00810).
@@ -40,7 +43,8 @@ class Binning(_Binned):
     Parameters
     ----------
     bins : int
-        How many bins of equal width lie between ``low`` and ``high``. What lies outside goes to the nearest one.
+        How many bins of equal width lie between ``low`` and ``high``, at most 2^24. What lies outside goes to the
+        nearest one.
     low, high : float
         Ends of the range.
     width : float, optional
@@ -53,9 +57,9 @@ class Binning(_Binned):
     width: float | None = None
 
     def __post_init__(self) -> None:
-        if self.bins < 1 or not -np.inf < self.low < self.high < np.inf:
+        if not 1 <= self.bins <= _MOST_BINS or not -np.inf < self.low < self.high < np.inf:
             raise ValueError(
-                f"bins must be positive and low < high finite, got {self.bins}, {self.low}, {self.high}"
+                f"bins must be 1 to {_MOST_BINS} and low < high finite, got {self.bins}, {self.low}, {self.high}"
             )
         if self.width is not None and not 0 < self.width < np.inf:
             raise ValueError(f"width must be positive, got {self.width}")
@@ -109,8 +113,9 @@ class EBAB(_Binned):
         values = values[values > low]
         if values.size == 0:
             return np.array([low])
-        picks = np.arange(self.bins) * values.size // self.bins
-        return np.unique(np.concatenate(([low], values[picks])))
+        if self.bins < values.size:
+            values = values[np.arange(self.bins) * values.size // self.bins]
+        return np.unique(np.concatenate(([low], values)))
 
 
 def _entropy(ids: NDArray[np.intp]) -> float:

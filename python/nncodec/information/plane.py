@@ -65,6 +65,7 @@ class InformationPlane:
         if batch_size < 1:
             raise ValueError(f"batch_size must be positive, got {batch_size}")
         modules = dict(model.named_modules())
+        self._named = tuple(layers or ())
         if layers is None:
             layers = [name for name, module in modules.items() if _is_activation(module)] + [""]
         if estimators is not None and not estimators:
@@ -81,11 +82,26 @@ class InformationPlane:
         self._batch_size = batch_size
 
     def record(self, epoch: int) -> None:
-        """Take the activations now and add their estimates to ``history``."""
-        for layer, activations in self._activations().items():
-            for name, estimator in self._estimators.items():
-                found = estimator.estimate(activations, self._labels)
-                self.history.append({"epoch": epoch, "layer": layer, "estimator": name, **asdict(found)})
+        """Take the activations now and add their estimates to ``history``; all of them, or none where one fails.
+
+        ValueError where there are no samples, or a layer that was asked for is not called.
+        """
+        if not len(self._inputs):
+            raise ValueError("inputs must hold at least one sample")
+        taken = self._activations()
+        missing = [name for name in self._named if name not in taken]
+        if missing:
+            raise ValueError(f"layers: the model does not call {missing[0]!r}")
+        self.history += [
+            {
+                "epoch": epoch,
+                "layer": layer,
+                "estimator": name,
+                **asdict(estimator.estimate(values, self._labels)),
+            }
+            for layer, values in taken.items()
+            for name, estimator in self._estimators.items()
+        ]
 
     def save(self, path: str | Path) -> None:
         """Write the history as JSON: a list of columns, and a row per entry."""

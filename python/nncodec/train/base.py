@@ -150,13 +150,20 @@ class Method(ABC):
 
         Raises
         ------
+        TypeError
+            For a model that is no module, or a loader that can't be iterated.
         ValueError
             For an empty loader, a model without layers that the method changes, NaN or infinite parameters.
         """
+        if not isinstance(model, nn.Module):
+            raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}")
+        if not isinstance(loader, Iterable):
+            raise TypeError(f"loader must give batches of (inputs, targets), got {type(loader).__name__}")
         work = model if self.inplace else deepcopy(model)
         if self.device is not None:
             work = work.to(self.device)
         modes = [(module, module.training) for module in work.modules()]
+        learns = [(p, p.requires_grad) for p in work.parameters()]
         cuda = device_of(work)
         with (
             torch.random.fork_rng([cuda] if cuda.type == "cuda" else []),
@@ -175,6 +182,8 @@ class Method(ABC):
             report.close()
         for module, training in modes:
             module.training = training
+        for p, flag in learns:  # what a method froze on its way is the caller's again
+            p.requires_grad_(flag)
         return Result(work, run.codec(), history, run.importance())
 
     def _options(self) -> str:

@@ -139,7 +139,10 @@ class _Expanded(nn.Module):  # type: ignore[misc]
         return self.structure.expand(numbers, self.shape)
 
     def right_inverse(self, weight: Tensor) -> Tensor | tuple[Tensor, ...]:
-        numbers = self.structure.numbers(weight)
+        wide = (
+            weight if weight.dtype == torch.float64 else weight.float()
+        )  # decompositions know no half precision
+        numbers = tuple(n.to(weight.dtype) for n in self.structure.numbers(wide))
         return numbers[0] if len(numbers) == 1 else numbers
 
 

@@ -155,7 +155,11 @@ class _Compensating(Run):
         found = {
             name: {"input": f.input, "output": f.output, "bias": f.bias} for name, f in self.factors.items()
         }
-        return {"layers": layers, "batches": self._batches, "factors": {} if self.method.refresh else found}
+        return {
+            "layers": layers,
+            "batches": self._batches if self.method.refresh else None,
+            "factors": {} if self.method.refresh else found,
+        }
 
     def restore(self, state: Mapping[str, Any]) -> None:
         for name, layer in self.layers.items():

@@ -212,7 +212,10 @@ def _bisect(curves: Sequence[Curve], budget: float, choose: Callable[[Curve, flo
     """The largest number in 0 ... 1 whose choices are within the budget."""
     least = _cost(curves, [curve.least for curve in curves])
     if least > budget:
-        raise ValueError(f"the budget is {budget:.6g}, the least these layers take is {least:.6g}")
+        raise ValueError(
+            f"target cannot be met: it leaves {budget:.6g} for the layers that can be cut, and the least these take is "
+            f"{least:.6g}"
+        )
     low, high = 0.0, 1.0
     best = [curve.least for curve in curves]
     whole = [choose(curve, 1.0) for curve in curves]

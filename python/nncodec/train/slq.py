@@ -191,7 +191,15 @@ class _Layer:
         self.settled = self.settled | clusters
         joins = self.free & self.settled[goes.clamp(min=0)]
         self.index = torch.where(joins, goes.to(self.index.dtype), self.index)
+        self._sort()
         self.restore()
+
+    def _sort(self) -> None:
+        """Centroids in ascending order again: rounded to a power of two, one may have passed its neighbour."""
+        order = self.centroids.argsort(stable=True)
+        rank = order.argsort().to(self.index.dtype)
+        self.centroids, self.settled = self.centroids[order], self.settled[order]
+        self.index = torch.where(self.free, self.index, rank[self.index.clamp(min=0).long()])
 
     def restore(self) -> None:
         """Frozen weights back to their centroids."""

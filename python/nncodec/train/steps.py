@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from fnmatch import fnmatchcase
 from typing import Any, Literal
@@ -24,6 +24,7 @@ __all__ = [
     "epoch",
     "evaluating",
     "first_examples",
+    "length",
     "mean_loss",
     "moved",
     "sgd",
@@ -116,6 +117,17 @@ def count_examples(targets: Any) -> int:
     return len(targets) if isinstance(targets, Tensor) and targets.ndim else 1
 
 
+def length(loader: Iterable[Any]) -> int:
+    """How many batches a loader has; 0 where it cannot say.
+
+    A DataLoader of an iterable data set has a ``__len__`` that raises TypeError.
+    """
+    try:
+        return len(loader)  # type: ignore[arg-type]
+    except TypeError:
+        return 0
+
+
 def mean_loss(
     model: nn.Module, batches: Iterable[tuple[Any, Any]], loss: Callable[[Any, Any], Tensor]
 ) -> float:
@@ -188,7 +200,7 @@ def epoch(
     """
     device = device_of(model)
     total = torch.zeros((), device=device)
-    steps = len(loader) if isinstance(loader, Sized) else 0
+    steps = length(loader)
     done = 0
     for inputs, targets in loader:
         if rate is not None:

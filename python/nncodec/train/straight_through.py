@@ -134,7 +134,8 @@ class _Layer:
         if count is not None and self.method.entropy:
             share = count[order].double().cpu() / count.sum().cpu()
             variance = float(self._values().double().var(unbiased=False))
-            rates = -torch.log2(share) * (self.method.entropy * variance)  # infinite for the empty
+            bits = -torch.log2(share)
+            rates = torch.where(share > 0, bits * (self.method.entropy * variance), torch.inf)
         thresholds, kept = cells(self.centroids.tolist(), rates.tolist())
         device = self.weight.device
         self.thresholds = torch.tensor(thresholds, dtype=torch.float32, device=device)

@@ -12,7 +12,7 @@ What was trained is what decodes: ``result.codec`` stores the weights of ``resul
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sized
+from collections.abc import Iterable, Mapping
 from copy import deepcopy
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -28,7 +28,7 @@ from nncodec.train.batchnorm import fold_statistics, measure_statistics
 from nncodec.train.flat import FlatWeights
 from nncodec.train.shared import LATTICES, SharedVectors, lattice_vectors, scalar_levels
 from nncodec.train.sparsity import cubic_density, keep_largest, lamp_scores
-from nncodec.train.steps import call, cosine, device_of, moved
+from nncodec.train.steps import call, cosine, device_of, length, moved
 
 if TYPE_CHECKING:
     from nncodec.codecs import Codec
@@ -187,7 +187,7 @@ class _Training(Run):
 
     def _epoch(self, stage: str, index: int) -> float:
         self.model.train()
-        steps = len(self.loader) if isinstance(self.loader, Sized) else 0
+        steps = length(self.loader)
         total = torch.zeros((), device=self.flat.latent.device)
         done = 0
         for inputs, targets in self.loader:

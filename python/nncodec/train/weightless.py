@@ -11,7 +11,7 @@ may come back.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence, Sized
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, Literal
@@ -33,6 +33,7 @@ from nncodec.train.steps import (
     epoch,
     evaluating,
     first_examples,
+    length,
     moved,
 )
 
@@ -154,6 +155,7 @@ class _Run(Run):
             self.weights |= {name: parameters[name] for name in biases if name in parameters}
         self.dense = {name: p.detach().clone() for name, p in self.weights.items()}
         self.masks = {name: torch.ones_like(p, dtype=torch.bool) for name, p in self.weights.items()}
+        self._shown: list[tuple[Any, Any]] = []  # what one layer's cells are judged by
         # A filter and its bytes, or the exact codec that has the layer.
         self.frozen: dict[str, tuple[WeightlessCodec, tuple[bytes, ...]] | str | Codec] = {}
 
@@ -168,10 +170,12 @@ class _Run(Run):
         layer, step = divmod(index - options.prune_epochs, 1 + options.retrain_epochs)
         if step > 0:
             return self._train(1.0, 0.0)
+        self._shown = list(first_examples(self.loader, _SCORED))
         row = self._encode(self.names[layer])
         bias = self.names[layer].removesuffix("weight") + "bias"
         if bias in self.dense:
             self._encode(bias)
+        self._shown = []
         return row
 
     def codec(self) -> Mapping[str, str | Codec]:
@@ -229,10 +233,10 @@ class _Run(Run):
             threshold = order.kthvalue(order.numel() - keep + 1).values
             self.masks[name] = dense.abs() >= threshold
 
-    def _train(self, start: float, length: float) -> dict[str, Any]:
-        """An epoch, ``start`` to ``start + length`` of the way of pruning."""
+    def _train(self, start: float, share: float) -> dict[str, Any]:
+        """An epoch, ``start`` to ``start + share`` of the way of pruning."""
         options = self.options
-        steps = len(self.loader) if isinstance(self.loader, Sized) else 1
+        steps = length(self.loader)
         done = 0
         masked: dict[str, Tensor] = {}
 
@@ -240,7 +244,7 @@ class _Run(Run):
             nonlocal done
             with torch.no_grad():
                 if done % _MASK_EVERY == 0:
-                    self._mask(start + length * done / steps)
+                    self._mask(start + share * done / steps if steps else start)
                 for name, dense in self.dense.items():
                     masked[name] = dense * self.masks[name]
                     self.weights[name].copy_(masked[name])
@@ -259,18 +263,18 @@ class _Run(Run):
         )
         self.model.train()
 
-        def rate(share: float) -> float:
-            if length == 0:
+        def rate(done: float) -> float:
+            if share == 0:
                 return options.learning_rate / 10
-            return max(cosine(options.learning_rate, start + length * share), options.learning_rate / 100)
+            return max(cosine(options.learning_rate, start + share * done), options.learning_rate / 100)
 
         value = epoch(self.model, self.loader, self.loss, optimizer, rate=rate, before=before, after=after)
         with torch.no_grad():
-            self._mask(start + length)
+            self._mask(start + share)
             for name, dense in self.dense.items():
                 self.weights[name].copy_(dense * self.masks[name])
         kept = {name: int(self.masks[name].sum()) for name in self.dense}
-        return {"step": "prune" if length else "retrain", "loss": value, "weights": sum(kept.values())}
+        return {"step": "prune" if share else "retrain", "loss": value, "weights": sum(kept.values())}
 
     # Encoding
 
@@ -313,7 +317,9 @@ class _Run(Run):
         size, how = _size(encoded), "weightless"
         self.frozen[name] = chosen, encoded
         if options.smallest and chosen.exact and (least < size or weight.ndim < 2):
-            how = min(sizes, key=sizes.__getitem__) if weight.ndim > 1 else "lossless"  # small ones share a record
+            how = (
+                min(sizes, key=sizes.__getitem__) if weight.ndim > 1 else "lossless"
+            )  # small ones share a record
             size = sizes[how]
             self.frozen[name] = next(c for c in choices(weight) if _name(c) == how)
         weight.requires_grad_(False)
@@ -351,8 +357,7 @@ class _Run(Run):
                 return float(self.options.score(self.model))
             device = device_of(self.model)
             losses = [
-                float(self.loss(call(self.model, moved(x, device)), moved(y, device)))
-                for x, y in first_examples(self.loader, _SCORED)
+                float(self.loss(call(self.model, moved(x, device)), moved(y, device))) for x, y in self._shown
             ]
         return -sum(losses) / len(losses)
 
@@ -374,7 +379,7 @@ class _Run(Run):
         device = device_of(self.model)
         total = torch.zeros_like(weight, dtype=torch.float64)
         with evaluating(self.model):
-            for x, y in first_examples(self.loader, _SCORED):
+            for x, y in self._shown:
                 value = self.loss(call(self.model, moved(x, device)), moved(y, device))
                 (gradient,) = torch.autograd.grad(value, weight)
                 total += gradient.double() ** 2
