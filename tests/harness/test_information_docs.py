@@ -20,10 +20,6 @@ def start(network: str, estimator: str, layer: int) -> float:
     return float(BY_NAME[network, estimator][f"layer {layer}"].split(" to ")[0])
 
 
-def deviation(network: str, estimator: str, layer: int) -> float:
-    return float(BY_NAME[network, estimator][f"layer {layer}"].split(" ±")[1])
-
-
 def test_table_holds_every_network() -> None:
     text = (ROOT / "docs/information.md").read_text(encoding="utf-8")
     assert len(NETWORKS) == 10
@@ -39,13 +35,27 @@ def test_table_holds_every_network() -> None:
 
 def test_what_was_found() -> None:
     """Saturating layers fall by two bits; L2 draws ReLU's layers together and down, and the label stays known."""
+    for k in (4, 5):
+        assert start("tanh", "EBAB", k) - end("tanh", "EBAB", k) >= 2
+    assert start("tanh", "aKDE", 5) - end("tanh", "aKDE", 5) >= 2
     for estimator in ADAPTIVE:
-        assert start("tanh", estimator, 5) - end("tanh", estimator, 5) >= 2
         layers = [end("relu + L2", estimator, k) for k in (3, 4, 5)]
         assert max(layers) - min(layers) <= 1
-        for k in (3, 4, 5):
-            assert end("relu", estimator, k) - end("relu + L2", estimator, k) >= 1.5
-    # Layer 4 by EBAB: within the deviation over seeds.
-    assert start("tanh", "EBAB", 4) - end("tanh", "EBAB", 4) + deviation("tanh", "EBAB", 4) >= 2
+        lower = [end("relu", estimator, k) - end("relu + L2", estimator, k) for k in (3, 4, 5)]
+        assert sum(lower) / 3 >= 1.5
+        assert min(lower[:2]) >= 1.5
+    assert lower[2] >= 1.5  # by aKDE
     for name in ("tanh", "tanh + L2", "relu", "relu + L2", "elu", "elu + L2"):
         assert BY_NAME[name, "EBAB"]["I(T;Y) layer 5"] >= 0.85
+
+
+def test_where_the_seed_decides() -> None:
+    """Layer 5 of ReLU: what the guide says of single seeds."""
+    ends = [json.loads(BY_NAME[name, "EBAB"]["curves"])["ends"][4] for name in ("relu", "relu + L2")]
+    assert (round(min(ends[0]), 1), round(max(ends[0]), 1)) == (4.0, 8.9)
+    lower = [plain - decayed for plain, decayed in zip(*ends, strict=True)]
+    assert sum(x >= 1.4 for x in lower) == 6
+    assert sum(x < 0 for x in lower) == 3
+    mean = sum(lower) / len(lower)
+    error = (sum((x - mean) ** 2 for x in lower) / (len(lower) - 1) / len(lower)) ** 0.5
+    assert (round(mean, 1), round(error, 1)) == (1.1, 0.5)
