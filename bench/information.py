@@ -1,7 +1,7 @@
 """Information planes: five activation functions, with and without L2, by adaptive and by fixed estimators.
 
-One run takes half an hour of one core (three quarters with ten seeds): 4000 epochs of ten kinds of networks, ``--rounds`` seeds each (5);
-``--threads`` processes share the kinds.
+One run takes half an hour of one core, three quarters with ten seeds: 4000 epochs of ten kinds of networks,
+``--rounds`` seeds each (5); ``--threads`` processes share the kinds.
 ``--json`` keeps the curves, which ``python -m bench.information_figures`` draws.
 """
 
