@@ -13,6 +13,7 @@ from nncodec.container.descriptor import Descriptor
 from nncodec.container.walk import Chunk
 from nncodec.dtypes import BY_CODE
 from nncodec.errors import DecodeError
+from nncodec.indices import coordinates
 
 __all__ = ["TensorLookup", "checked_payload"]
 
@@ -94,7 +95,10 @@ class TensorLookup:
 
     def _places(self, index: Any) -> list[NDArray[np.int64]]:
         """The coordinates of what an index selects: one array for each dimension."""
-        places = []
+        found = coordinates(index, self.shape)
+        if found is not None:
+            return found
+        places = []  # masks, and what raises IndexError: numpy says it of arrays as long as the dimensions
         for axis, size in enumerate(self.shape):
             along = np.arange(size).reshape([size if a == axis else 1 for a in range(len(self.shape))])
             places.append(np.asarray(np.broadcast_to(along, self.shape)[index]))
