@@ -6,10 +6,13 @@
 namespace nncodec::weightless {
 namespace {
 
-// A third of a Bloomier table or an eighth of a ribbon has no more cells than positions, or than this, and a
-// shard no fewer positions than that (but for the only one), so that a few bytes cannot ask for much memory.
-constexpr std::size_t kLeastCells = 4096;
+// A shard has no fewer positions than this (but for the only one), and a third of a Bloomier table or an
+// eighth of a ribbon no more cells than positions, or than the least for an only shard or one of several: a
+// few bytes cannot ask for much memory. Encoders need at most keys / 4 + 257 (ribbon, after the last seed) or
+// keys (Bloomier).
 constexpr std::size_t kLeastShard = 256;
+constexpr std::size_t kLeastCells = 4096;
+constexpr std::size_t kLeastCellsOfSeveral = 2 * kLeastShard;
 
 constexpr std::uint64_t kMaxSeed = UINT32_MAX;
 
@@ -157,11 +160,12 @@ Chunk::Chunk(const Model& model, ByteView payload, std::size_t positions) : mode
     if (shards == 0) in.fail("number of shards", "is 0");
     shard_positions_ = (positions + shards - 1) / shards;
     shards_.reserve(shards);
+    const std::size_t least = shards == 1 ? kLeastCells : kLeastCellsOfSeveral;
     for (std::size_t s = 0; s < shards; ++s) {
         Shard shard;
         shard.first = static_cast<Key>(std::min(s * shard_positions_, positions));
         shard.end = static_cast<Key>(std::min((s + 1) * shard_positions_, positions));
-        const std::size_t most = std::max<std::size_t>(shard.end - shard.first, kLeastCells);
+        const std::size_t most = std::max<std::size_t>(shard.end - shard.first, least);
         shard.codes = read_head(in, most, "cells");
         if (model.exact && shard.codes.cells != 0) shard.flags = read_head(in, most, "cells of flags");
         shards_.push_back(shard);

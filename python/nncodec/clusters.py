@@ -7,11 +7,30 @@ from numpy.typing import NDArray
 
 from nncodec._core import kmeans_optimal
 
-__all__ = ["means", "scalar_centroids"]
+__all__ = ["means", "safe_exponent", "scalar_centroids", "scaled"]
 
 # Up to so many numbers the exact programme runs on them; more are first gathered into so many bins.
 _BINS = 1 << 15
 _Floats = NDArray[np.float64]
+
+
+def safe_exponent(x: _Floats, least: int, most: int) -> int:
+    """The e by which numbers are to be divided by 2^e before they are clustered; 0 where that needs no care.
+
+    That is where the largest magnitude is 0 or from 2^(least - 1) to 2^most: squares of distances then neither
+    overflow nor vanish. Elsewhere the e that brings it to between 1/2 and 1.
+    """
+    exponent = int(np.frexp(np.abs(x).max(initial=0.0))[1])
+    return 0 if least <= exponent <= most else exponent
+
+
+def scaled(x: _Floats, exponent: int) -> _Floats:
+    """x times 2^exponent, exactly but for what becomes subnormal; what is too large becomes the largest double."""
+    if exponent == 0:
+        return x
+    most = np.finfo(np.float64).max
+    with np.errstate(over="ignore"):
+        return np.asarray(np.clip(np.ldexp(x, exponent), -most, most))
 
 
 def scalar_centroids(x: _Floats, weights: _Floats | None, count: int) -> _Floats:

@@ -172,6 +172,131 @@ def test_many_values_are_clustered() -> None:
     assert np.unique(few[few != 0]).size == 4
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_no_cluster_is_lost_at_zero(dtype: Any) -> None:
+    """Centroids are 0, or round to it; what is stored lies among the weights."""
+    tensor = np.tile(np.array([0.125, -0.125, 0, 0.25, -0.25], dtype), 20)
+    out = both(tensor, Weightless(exact=True, clusters=1))[1]
+    assert np.unique(np.abs(out[out != 0].astype(np.float64))).tolist() == [0.125]
+    tensor = np.concatenate(
+        [np.tile(np.array([0.125, -0.125], dtype), 50), np.array([8, -8, 8, -8, 16, -16], dtype)]
+    )
+    out = both(tensor, Weightless(exact=True, clusters=3))[1]
+    np.testing.assert_array_equal(np.abs(out[:100]).astype(np.float64), 0.125)
+
+
+def test_extreme_numbers_are_clustered() -> None:
+    tensor = np.random.default_rng(3).normal(size=3000)
+    outs = [both(np.ldexp(tensor, e), Weightless(exact=True, clusters=5))[1] for e in (0, 700, -700)]
+    assert np.unique(outs[0]).size == 5
+    for out, e in zip(outs[1:], (700, -700), strict=True):
+        np.testing.assert_array_equal(out, np.ldexp(outs[0], e))
+
+
+def _heads(payload: bytes, exact: bool) -> list[tuple[int, ...]]:
+    """Cells of the tables of each shard."""
+    at = 0
+
+    def varint() -> int:
+        nonlocal at
+        value = shift = 0
+        while True:
+            byte = payload[at]
+            at += 1
+            value |= (byte & 127) << shift
+            shift += 7
+            if byte < 128:
+                return value
+
+    heads = []
+    for _ in range(varint()):
+        cells: tuple[int, ...] = ()
+        for _table in range(2 if exact else 1):
+            cells += (varint(),)
+            if cells[-1] == 0:
+                break
+            varint()  # seed
+        heads.append(cells)
+    return heads
+
+
+def test_no_encoder_needs_more_cells_than_decoders_take() -> None:
+    # The engine's own count after each of its tries, for any number of keys of a shard.
+    for keys in [*range(1, 3000), 4096, 6144, 1 << 16, 1 << 20]:
+        ribbon = max(keys + 4 + 8 * (f // 4) + (f // 16) * (keys // 64) + 7 for f in (0, 15, 16, 1023)) // 8
+        assert ribbon <= keys // 4 + 257 <= max(keys, 512)
+        bloomier = max((keys * (123 + 2 * (f // 16)) + 299) // 300 for f in (0, 1023))
+        assert bloomier <= keys
+
+
+@pytest.mark.parametrize("words", [1, 2, 4])  # narrow windows need many tries, hence many slots
+@pytest.mark.parametrize("exact", [False, True])
+@pytest.mark.parametrize("structure", ["ribbon", "bloomier"])
+def test_cells_of_what_is_encoded(structure: str, exact: bool, words: int) -> None:
+    several = 0
+    for elements in [1, 2, 3, 5, 17, 255, 256, 300, 511, 512, 513, 700, 1023, 1025, 5000, 9001, 20_000]:
+        for density in (0.02, 0.7, 1.0):
+            if words == 1 and elements * density > 3000:
+                continue
+            tensor = sparse((elements,), density, 2, elements)
+            model = _core.WeightlessModel(structure, 1, words, exact, False)
+            values = np.unique(tensor[tensor != 0]) if tensor.any() else np.ones(1, np.float32)
+            plan = _core.weightless_plan(2, tensor.view(np.uint8), values.view(np.uint8), model, 7, "w")
+            try:
+                (payload,) = _core.weightless_encode(plan, 0, 1)
+            except ValueError:
+                assert words < 4  # no seed gives a table
+                continue
+            heads = _heads(bytes(payload), exact)
+            size = -(-elements // len(heads))
+            several += len(heads) > 1
+            for shard, cells in enumerate(heads):
+                positions = min(max(elements - shard * size, 0), size)
+                assert max(cells) <= (
+                    positions if structure == "bloomier" else max(positions, 4096 if len(heads) == 1 else 512)
+                )
+            decoder = Weightless.decoder(1, 2, ((elements,),), plan.chunk_elements, plan.model)
+            out = np.empty(elements, np.float32)
+            decoder.look_up(
+                [0], [payload], [0, elements], np.arange(elements, dtype=np.uint32), out.view(np.uint8)
+            )
+            np.testing.assert_array_equal(out[tensor != 0], tensor[tensor != 0])
+    assert several or structure == "bloomier" or words == 1
+
+
+def _varint(value: int) -> bytes:
+    out = bytearray()
+    while value > 127:
+        out.append(value & 127 | 128)
+        value >>= 7
+    return bytes(out) + bytes((value,))
+
+
+@pytest.mark.parametrize("shards", [1, 2, 2048])
+def test_tables_are_no_larger_than_positions_ask_for(shards: int) -> None:
+    """Packed tables of nothing take a few bytes, and expanded as many as their cells say."""
+    elements = 1 << 19
+    codec = Weightless(16, "bloomier", exact=True, packed=True)
+    decoder = Weightless.decoder(
+        1, 2, ((elements,),), 1 << 20, codec.encode([_part(sparse((9,), 0.5, 2))], None, 1)[0].model
+    )
+    most = max(elements // shards, 512)
+    for cells in (most, most + 1):
+        streams = b""
+        for bits in (16, 1):
+            table = _core.bloomier_shrink(bytes((3 * cells * bits + 7) // 8), cells, bits)
+            streams += _varint(len(table)) + table
+        payload = _varint(shards) + 2 * shards * (_varint(cells) + b"\0") + shards * streams
+        assert len(payload) < elements // 16
+        out = np.empty(1, np.float32)
+        look_up = ([0], [payload], [0, 1], np.zeros(1, np.uint32), out.view(np.uint8))
+        if cells == most:
+            decoder.look_up(*look_up)
+        else:
+            with pytest.raises(DecodeError, match="cells"):
+                decoder.look_up(*look_up)
+
+
 def test_what_was_encoded_before_is_stored_as_it_is() -> None:
     tensor = sparse((300, 400), 0.02, 6)
     part = _part(tensor)

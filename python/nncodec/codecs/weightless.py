@@ -23,9 +23,10 @@ from nncodec._core import (
     weightless_encode,
     weightless_plan,
 )
-from nncodec.clusters import scalar_centroids
+from nncodec.clusters import safe_exponent, scalar_centroids, scaled
 from nncodec.codecs.base import Codec, Encoded, Part, Setting, chunk_count, in_windows
 from nncodec.dtypes import BY_CODE
+from nncodec.elementary import log2
 from nncodec.errors import DecodeError
 
 __all__ = ["Weightless"]
@@ -188,7 +189,7 @@ def _cells(elements: int, weights: int, values: int, exact: bool) -> int:
         return least
     if exact:  # a bit more a weight halves the flags of zeros that pass
         return min(range(least, 17), key=lambda bits: weights * bits + zeros * values / 2**bits)
-    return min(max(math.ceil(math.log2(zeros * values / weights)), least), 16)
+    return min(max(math.ceil(log2(zeros * values / weights)), least), 16)
 
 
 def _survey(part: Part, clusters: int, name: str) -> tuple[int, int, NDArray[np.float64]]:
@@ -213,10 +214,11 @@ def _survey(part: Part, clusters: int, name: str) -> tuple[int, int, NDArray[np.
             raise ValueError(
                 f"{name} has NaN or infinite elements: codec 'weightless' cannot take it, codec 'lossless' can"
             )
-        centres = _as_numbers(
-            _as_elements(scalar_centroids(everything, None, clusters), part.dtype), part.dtype
-        )
-        distinct = np.unique(centres[centres != 0])
+        exponent = safe_exponent(everything, -150, 128)  # all of float32 as it is
+        centres = scaled(scalar_centroids(scaled(everything, -exponent), None, clusters), exponent)
+        centres = _as_numbers(_as_elements(centres, part.dtype), part.dtype)
+        # No value of a filter is 0: the cluster about it gets the number that is nearest.
+        distinct = np.unique(np.where(centres == 0, everything[np.abs(everything).argmin()], centres))
     if distinct.size == 0:
         distinct = np.ones(1)  # all zeros: a model has one value at least
     return elements, weights, distinct
