@@ -220,11 +220,12 @@ def test_in_a_file() -> None:
     shared = nncodec.decode(nncodec.encode(tensors, Codebook(bits=4, share="network")))
     assert len(np.unique(np.concatenate([shared[n].ravel() for n in "ab"]))) <= 16
     assert [shared[n].shape for n in tensors] == [t.shape for t in tensors.values()]
-    weighted = nncodec.encode(
-        tensors, Codebook(bits=2, share="network"), importance={"a": np.full((80, 60), 1e4)}
-    )
-    error = {n: ((nncodec.decode(weighted)[n] - tensors[n]) ** 2).mean() for n in "ab"}
-    assert error["a"] <= error["b"] * 1.2
+    apart = tensors | {"b": tensors["b"] + np.float32(4)}  # four entries for two clouds of values
+    error = []
+    for importance in (None, {"a": np.full((80, 60), 1e4)}):
+        blob = nncodec.encode(apart, Codebook(bits=2, share="network"), importance=importance)
+        error.append(((nncodec.decode(blob)["a"] - apart["a"]) ** 2).mean())
+    assert error[1] < 0.6 * error[0]
     with pytest.raises(ValueError, match="budget"):
         nncodec.encode(tensors, Codebook(bits=4), snr_db=10)
     mixed = nncodec.encode(tensors, {"a": Codebook(bits=4), "b": "uniform"}, snr_db=20)
@@ -250,8 +251,42 @@ def test_what_it_cannot_take() -> None:
         encode(many, Codebook())
     odd = np.arange(100, dtype=np.float32)
     odd[3] = np.nan
-    with pytest.raises(ValueError, match=r"t0.*NaN"):
+    with pytest.raises(ValueError, match=r"'t0' has NaN"):
         encode(part_of(odd), Codebook(size=4))
+
+
+# In powers of two, which change no digit: what comes back is what comes back at the usual scale.
+@pytest.mark.parametrize(
+    ("dtype", "dimension", "exponent"),
+    [(1, 1, 660), (1, 1, -660), (1, 1, 1019), (1, 2, 660), (1, 4, -1000), (2, 2, -77), (2, 2, 122), (2, 4, 122),
+     (4, 2, 120), (3, 2, 11)],
+)  # fmt: skip
+@pytest.mark.filterwarnings("error")
+def test_extreme_scales_cluster_as_usual_ones_do(dtype: int, dimension: int, exponent: int) -> None:
+    x = np.random.default_rng(15).normal(size=2000).astype(np.float32).astype(DTYPES[dtype])
+    far = np.ldexp(x.astype(np.float64), exponent).astype(DTYPES[dtype])
+    codecs = [Codebook(size=4, dimension=dimension)]
+    if dimension == 1:
+        codecs.append(Codebook(size=9, entropy=0.1))
+    for codec in codecs:
+        usual, extreme = (decode(p, encode(p, codec)).view(DTYPES[dtype]) for p in (part_of(x), part_of(far)))
+        expected = np.ldexp(usual.astype(np.float64), exponent).astype(DTYPES[dtype])
+        np.testing.assert_array_equal(extreme, expected)
+
+
+@pytest.mark.parametrize("dimension", [1, 2])
+@pytest.mark.parametrize("dtype", sorted(DTYPES))
+@pytest.mark.parametrize("values", ["float", "power_of_two"])
+@pytest.mark.filterwarnings("error")
+def test_entries_are_finite_at_the_end_of_the_range(dtype: int, dimension: int, values: str) -> None:
+    largest = float(ml_dtypes.finfo(DTYPES[dtype]).max)
+    x = (np.linspace(-1, 1, 700) * largest).astype(DTYPES[dtype])
+    codec = Codebook(size=5, dimension=dimension, values=values)  # type: ignore[arg-type]
+    y = decode(part_of(x), encode(part_of(x), codec)).view(DTYPES[dtype]).astype(np.float64)
+    assert np.isfinite(y).all()
+    if values == "power_of_two":
+        assert np.isin(np.abs(np.frexp(y)[0]), [0.0, 0.5]).all()
+    assert np.abs(y / largest - x.astype(np.float64) / largest).max() < 0.6
 
 
 @pytest.mark.parametrize(
@@ -272,6 +307,19 @@ def test_what_it_cannot_take() -> None:
 def test_bad_options(options: dict[str, object]) -> None:
     with pytest.raises(ValueError, match=r"size|bits|dimension|share|values|entropy"):
         Codebook(**options)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "options", [{"bits": 3.5}, {"size": 4.5}, {"bits": True}, {"size": "4"}, {"dimension": 2.0}]
+)
+def test_options_that_are_no_whole_numbers(options: dict[str, object]) -> None:
+    with pytest.raises(TypeError, match=f"{next(iter(options))} must be a whole number"):
+        Codebook(**options)  # type: ignore[arg-type]
+
+
+def test_options_may_be_numpy_integers() -> None:
+    assert Codebook(bits=np.int64(3), dimension=np.uint8(2)) == Codebook(bits=3, dimension=2)  # type: ignore[arg-type]
+    assert type(Codebook(size=np.int32(9)).size) is int  # type: ignore[arg-type]
 
 
 def test_damage_is_noticed_or_harmless() -> None:

@@ -7,6 +7,7 @@ docs/codecs/codebook.md.
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
@@ -21,9 +22,10 @@ from nncodec._core import (
     kmeans_assign,
     kmeans_lloyd,
 )
-from nncodec.clusters import means, scalar_centroids
+from nncodec.clusters import means, safe_exponent, scalar_centroids, scaled
 from nncodec.codecs.base import Encoded, LossyCodec, Part, Setting, Trial, in_windows
 from nncodec.dtypes import BY_CODE
+from nncodec.elementary import log2
 from nncodec.envelope import cells
 
 __all__ = ["Codebook", "as_doubles"]
@@ -31,6 +33,10 @@ __all__ = ["Codebook", "as_doubles"]
 MAX_ENTRIES = 65536
 _QUANTISABLE = frozenset((1, 2, 3, 4))
 _LLOYD_STEPS = 20
+# Exponents between which nothing is scaled: all of float32 where squares are float64, and where they are float32.
+_SAFE = (-150, 128)
+_SAFE_OF_VECTORS = (-32, 60)
+_LARGEST_POWER = {1: 1023, 2: 127, 3: 15, 4: 127}  # of two, by element type
 _ALL = 1 << 62  # elements; more than there are
 _Floats = NDArray[np.float64]
 
@@ -48,7 +54,8 @@ class Codebook(LossyCodec):
     size, bits : int, optional
         Entries of a codebook, 1 to 65,536 (4,096 for vectors), or their logarithm; at most one of them.
     dimension : {1, 2, 4}
-        Weights per entry: neighbours along the last axis share an index.
+        Weights per entry: so many that follow each other in the flattened tensor share an index, across the ends of
+        rows that they do not fill.
     share : {"tensor", "network"}
         A codebook for each tensor, or one for all tensors (of an element type) that this codec takes; a ``Writer``,
         which sees one at a time, makes one for each.
@@ -75,6 +82,8 @@ class Codebook(LossyCodec):
     budgeted: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
+        for name in ("size", "bits", "dimension"):
+            object.__setattr__(self, name, _whole(name, getattr(self, name)))
         if self.size is not None and self.bits is not None:
             raise ValueError("give size or bits, not both")
         if self.bits is not None and not 0 <= self.bits <= 16:
@@ -132,7 +141,7 @@ class Codebook(LossyCodec):
     def _code(
         self, part: Part, entries: NDArray[np.void], index: NDArray[np.uint16], threads: int
     ) -> Encoded:
-        label = ", ".join(part.names) or "a tensor"
+        label = ", ".join(map(repr, part.names)) or "a tensor"
         raw = np.ascontiguousarray(entries).view(np.uint8)
         plan = CodebookPlan(
             (part.dtype, part.shapes, part.data, label, self.dimension, raw, index), self.classes, threads
@@ -176,46 +185,40 @@ class Codebook(LossyCodec):
         self, x: _Floats, w: _Floats | None, dtype: int, threads: int
     ) -> tuple[NDArray[np.void], NDArray[np.uint16]]:
         assert self.entries is not None
+        exponent = safe_exponent(x, *_SAFE)
+        x = scaled(x, -exponent)
         centroids = scalar_centroids(x, w, self.entries)
         index = np.empty(len(x), np.uint16)
-        entries, centroids = self._rounded(centroids, dtype)
+        entries, centroids = self._rounded(centroids, dtype, exponent)
         rates = np.zeros(len(centroids))
         for step in range(4 if self.entropy else 1):
             index = _cheapest(x, centroids, rates, threads)
             if step == 3 or not self.entropy:
                 break
             share = np.bincount(index, minlength=len(centroids)) / len(x)
-            with np.errstate(divide="ignore"):
-                rates = -np.log2(share) * (self.entropy * x.var())
-            entries, centroids, rates = self._settled(x, w, index, centroids, rates, dtype)
+            price = self.entropy * float(x.var())
+            rates = np.array([-log2(s) * price if s > 0 else math.inf for s in share.tolist()])
+            moved = means(x, w, index, centroids)
+            order = np.argsort(moved, kind="stable")
+            rates = rates[order]
+            entries, centroids = self._rounded(moved[order], dtype, exponent, distinct=False)
         used = np.unique(index)
         renumber = np.zeros(len(entries), np.uint16)
         renumber[used] = np.arange(len(used), dtype=np.uint16)
         return entries[used], renumber[index]
 
-    def _settled(
-        self,
-        x: _Floats,
-        w: _Floats | None,
-        index: NDArray[np.uint16],
-        centroids: _Floats,
-        rates: _Floats,
-        dtype: int,
-    ) -> tuple[NDArray[np.void], _Floats, _Floats]:
-        """Centroids at the means of their members, in ascending order with their rates."""
-        moved = means(x, w, index, centroids)
-        order = np.argsort(moved, kind="stable")
-        kept, rates = moved[order], rates[order]
-        entries, values = self._rounded(kept, dtype, distinct=False)
-        return entries, values, rates
-
     def _rounded(
-        self, centroids: _Floats, dtype: int, distinct: bool = True
+        self, centroids: _Floats, dtype: int, exponent: int, distinct: bool = True
     ) -> tuple[NDArray[np.void], _Floats]:
-        """Ascending centroids as elements, distinct unless said otherwise, and what these are as doubles."""
+        """Centroids times 2^exponent as elements, and what these are over 2^exponent.
+
+        They ascend, and of equal ones there is one unless ``distinct`` says otherwise.
+        """
+        centroids = scaled(centroids, exponent)
         if self.values == "power_of_two":
-            mantissa, exponent = np.frexp(np.abs(centroids))
-            power = np.ldexp(1.0, exponent - np.where(mantissa >= 0.75, 0, 1))
+            mantissa, octave = np.frexp(np.abs(centroids))
+            octave = np.minimum(octave - np.where(mantissa >= 0.75, 0, 1), _LARGEST_POWER[dtype])
+            power = np.ldexp(1.0, octave)
             centroids = np.where(centroids == 0, 0.0, np.sign(centroids) * power)
         raw = _elements(centroids, dtype)
         values = as_doubles(raw, dtype)
@@ -224,14 +227,15 @@ class Codebook(LossyCodec):
         if distinct:
             keep = np.append(True, values[1:] != values[:-1])
             entries, values = entries[keep], values[keep]
-        return entries, values
+        return entries, scaled(values, -exponent)
 
     def _vectors(
         self, x: _Floats, w: _Floats | None, dtype: int, threads: int
     ) -> tuple[NDArray[np.void], NDArray[np.uint16]]:
         assert self.entries is not None
         d = self.dimension
-        vectors = x.astype(np.float32)
+        exponent = safe_exponent(x, *_SAFE_OF_VECTORS)
+        vectors = scaled(x, -exponent).astype(np.float32)
         weights = None if w is None else w.reshape(-1, d).mean(1).astype(np.float32)
         index = np.zeros(len(x) // d, np.uint16)
         book = vectors.reshape(-1, d).mean(0, dtype=np.float64).astype(np.float32)[None]
@@ -249,10 +253,10 @@ class Codebook(LossyCodec):
             kmeans_lloyd(vectors, d, weights, book, 5, index, threads)
         kmeans_lloyd(vectors, d, weights, book, _LLOYD_STEPS, index, threads)
         if self.values == "power_of_two":
-            powers = self._rounded(book.ravel().astype(np.float64), dtype, distinct=False)[1]
+            powers = self._rounded(book.ravel().astype(np.float64), dtype, exponent, distinct=False)[1]
             book = np.ascontiguousarray(powers.reshape(-1, d).astype(np.float32))
             kmeans_lloyd(vectors, d, weights, book.copy(), 0, index, threads)
-        raw = _elements(book.ravel().astype(np.float64), dtype)
+        raw = _elements(scaled(book.ravel().astype(np.float64), exponent), dtype)
         used = np.unique(index)
         renumber = np.zeros(len(book), np.uint16)
         renumber[used] = np.arange(len(used), dtype=np.uint16)
@@ -275,6 +279,18 @@ class Codebook(LossyCodec):
             if byte < 128:
                 break
         return {"entries": entries, "dimension": model[0]}
+
+
+def _whole(name: str, value: int | None) -> int | None:
+    """An option that is a whole number, or None. Raises TypeError."""
+    if value is None:
+        return None
+    try:
+        if isinstance(value, bool | np.bool_):
+            raise TypeError
+        return operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name} must be a whole number, got {value!r}") from None
 
 
 def _distinct(
