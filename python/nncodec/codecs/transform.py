@@ -31,6 +31,7 @@ from nncodec._core import (
 from nncodec.codecs.base import Encoded, LossyCodec, Part, Setting, Trial, in_windows
 from nncodec.codecs.codebook import Codebook, as_doubles
 from nncodec.dtypes import BY_CODE
+from nncodec.elementary import log2
 
 __all__ = ["Transform"]
 
@@ -179,7 +180,7 @@ class Transform(LossyCodec):
     @staticmethod
     def _tensor(part: Part) -> tuple[tuple[int, ...], str]:
         (shape,) = part.shapes
-        return shape, ", ".join(part.names) or "a tensor"
+        return shape, ", ".join(map(repr, part.names)) or "a tensor"
 
     # --- the form of the paper
 
@@ -203,7 +204,7 @@ class Transform(LossyCodec):
         counts = np.bincount(np.concatenate(pieces), minlength=256) if pieces else np.ones(256, np.int64)
         tables = rans_fit_tables([counts.tolist()])
         share = counts[counts > 0] / counts.sum()
-        bits = float(counts.sum() * -(share * np.log2(share)).sum())
+        bits = float(counts.sum() * -(share * np.array([log2(s) for s in share.tolist()])).sum())
         lanes = rans_lanes_for(int(bits / 8 / max(len(pieces), 1)))
         coder = RansEncoder(tables)
         model += bytes((lanes.bit_length() - 1,)) + rans_write_tables(tables)
@@ -218,14 +219,21 @@ class Transform(LossyCodec):
     def _levels(
         self, part: Part, label: str, kind: int, height: int, width: int
     ) -> tuple[NDArray[np.int16], np.float32]:
-        """Levels of the coefficients in the tensor's order, and the step."""
+        """Levels of the coefficients in the tensor's order, and the step. Coefficients are binary32 numbers."""
         assert self.bits is not None
-        coefficients = as_doubles(part.data, part.dtype).astype(np.float32)
-        if not np.isfinite(coefficients).all():
+        numbers = as_doubles(part.data, part.dtype)
+        if not np.isfinite(numbers).all():
             raise ValueError(f"{label} has NaN or infinite elements: codec 'lossless' can take it")
-        if kind == _COSINE:
+        with np.errstate(over="ignore"):
+            coefficients = numbers.astype(np.float32)
+        if kind == _COSINE and np.isfinite(coefficients).all():
             dct_forward(coefficients, height, width, coefficients)
         largest = np.abs(coefficients).max(initial=np.float32(0))
+        if not np.isfinite(largest):
+            raise ValueError(
+                f"{label} is too large for codec 'transform', whose coefficients are float32: "
+                "codec 'lossless' can take it"
+            )
         most = (1 << (self.bits - 1)) - 1
         step = np.float32(largest / np.float32(most))
         if not step > 0:
