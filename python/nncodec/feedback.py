@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import accumulate
@@ -35,7 +34,7 @@ class _Manner:
 _ALONE = _Manner(64, 1024, 80)
 _TOGETHER = (_Manner(64, 64, 24), _Manner(24, 8, 5))
 _ROWS_PER_BIT = 6  # of a lane, per bit of the trellis's memory: fewer rows get fewer states
-_SLOPE = 2 * math.log(2) / 3  # lambda / step^2 of an ideal quantiser at high rates
+_SLOPE = 2 * 0.6931471805599453 / 3  # 2 ln 2 / 3: lambda / step^2 of an ideal quantiser at high rates
 _STRENGTH = 0.8
 _MOST_STEPS = 16000  # that a weight is long: a tensor of greater range gets a coarser step than is asked for
 _SPARSE = 1.0  # bits per weight below which the other alphabet is tried
