@@ -97,7 +97,7 @@ void register_quantize_codebook(py::module_& m) {
                 const py::gil_scoped_release nogil;
                 table.run_packed(from.bytes(), bits, n, to.writable_bytes());
             },
-            "packed"_a, "bits"_a, "n"_a, "out"_a, "The same for packed indices of 1 to 8 bits.");
+            "packed"_a, "bits"_a, "n"_a, "out"_a, "The same for packed indices of 1 to 16 bits.");
 }
 
 }  // namespace nncodec::python

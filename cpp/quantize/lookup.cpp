@@ -65,6 +65,36 @@ void unpack8(const std::uint8_t* from, unsigned bits, std::uint8_t* to) noexcept
     for (unsigned i = 0; i < 8; ++i) to[i] = static_cast<std::uint8_t>(word >> (i * bits) & mask);
 }
 
+void unpack8(const std::uint8_t* from, unsigned bits, std::uint16_t* to) noexcept {
+    std::array<std::uint8_t, 20> bytes{};
+    std::memcpy(bytes.data(), from, bits);
+    const std::uint32_t mask = (std::uint32_t{1} << bits) - 1;
+    for (unsigned i = 0; i < 8; ++i) {
+        std::uint32_t word = 0;
+        std::memcpy(&word, bytes.data() + i * bits / 8, sizeof word);
+        to[i] = static_cast<std::uint16_t>(word >> (i * bits % 8) & mask);
+    }
+}
+
+// Pieces of indices, each to `use` with the number of its first.
+template <typename Index, typename Use>
+void unpack(ByteView packed, unsigned bits, std::size_t n, const Use& use) {
+    constexpr std::size_t kPiece = 4096;  // a multiple of 8
+    std::array<Index, kPiece> indices;
+    for (std::size_t first = 0; first < n; first += kPiece) {
+        const std::size_t count = std::min(kPiece, n - first);
+        const std::uint8_t* from = packed.data() + first / 8 * bits;
+        std::size_t i = 0;
+        for (; i + 8 <= count; i += 8) unpack8(from + i / 8 * bits, bits, indices.data() + i);
+        if (i < count) {
+            std::array<std::uint8_t, 16> last{};
+            std::copy_n(from + i / 8 * bits, ((count - i) * bits + 7) / 8, last.begin());
+            unpack8(last.data(), bits, indices.data() + i);  // kPiece is a multiple of 8: there is room
+        }
+        use(first, std::span<const Index>(indices).first(count));
+    }
+}
+
 }  // namespace
 
 Table::Table(ByteView entries, std::size_t entry_bytes) : entry_bytes_(entry_bytes) {
@@ -89,24 +119,22 @@ void Table::run(std::span<const std::uint16_t> indices, std::span<std::uint8_t> 
 }
 
 void Table::run_packed(ByteView packed, unsigned bits, std::size_t n, std::span<std::uint8_t> out) const {
-    if (bits < 1 || bits > 8 || packed.size() != (n * bits + 7) / 8 || out.size() != n * entry_bytes_)
-        throw ArgumentError("packed indices must be of 1 to 8 bits, with as many bytes as they take");
-    constexpr std::size_t kPiece = 4096;  // a multiple of 8
-    std::array<std::uint8_t, kPiece> indices;
-    for (std::size_t first = 0; first < n; first += kPiece) {
-        const std::size_t count = std::min(kPiece, n - first);
-        const std::uint8_t* from = packed.data() + first / 8 * bits;
-        std::size_t i = 0;
-        for (; i + 8 <= count; i += 8) unpack8(from + i / 8 * bits, bits, indices.data() + i);
-        if (i < count) {
-            std::array<std::uint8_t, 8> last{};
-            std::copy_n(from + i / 8 * bits, ((count - i) * bits + 7) / 8, last.begin());
-            unpack8(last.data(), bits, last.data());
-            std::copy_n(last.begin(), count - i, indices.begin() + static_cast<std::ptrdiff_t>(i));
-        }
-        run(std::span<const std::uint8_t>(indices).first(count),
-            out.subspan(first * entry_bytes_, count * entry_bytes_));
+    if (bits < 1 || bits > 16 || packed.size() != (n * bits + 7) / 8 || out.size() != n * entry_bytes_)
+        throw ArgumentError("packed indices must be of 1 to 16 bits, with as many bytes as they take");
+    const auto piece = [&](std::size_t first, std::size_t count) {
+        return out.subspan(first * entry_bytes_, count * entry_bytes_);
+    };
+    if (bits <= 8) {
+        unpack<std::uint8_t>(packed, bits, n, [&](std::size_t first, std::span<const std::uint8_t> indices) {
+            run(indices, piece(first, indices.size()));
+        });
+        return;
     }
+    unpack<std::uint16_t>(packed, bits, n, [&](std::size_t first, std::span<const std::uint16_t> indices) {
+        if (*std::max_element(indices.begin(), indices.end()) >= size_)
+            throw ArgumentError("an index is beyond the table");
+        run(indices, piece(first, indices.size()));
+    });
 }
 
 }  // namespace nncodec::lookup

@@ -26,7 +26,8 @@ class Table {
     // not be (for wider ones, which the caller has checked). `out` has entry_bytes() per index.
     void run(std::span<const std::uint8_t> indices, std::span<std::uint8_t> out) const noexcept;
     void run(std::span<const std::uint16_t> indices, std::span<std::uint8_t> out) const noexcept;
-    // Indices of `bits` bits (1 to 8) packed as docs/format.md#bit-packing says; `n` of them.
+    // Indices of `bits` bits (1 to 16) packed as docs/format.md#bit-packing says; `n` of them. Throws
+    // ArgumentError, also for indices of more than 8 bits that are beyond the table.
     void run_packed(ByteView packed, unsigned bits, std::size_t n, std::span<std::uint8_t> out) const;
 
   private:

@@ -23,7 +23,7 @@ def isa_restored() -> Iterator[None]:
 @settings(max_examples=80, deadline=None)
 @given(
     st.sampled_from([1, 2, 4, 8, 16, 32]),
-    st.sampled_from([1, 2, 8, 9, 16, 17, 32, 33, 64, 65, 256]),
+    st.sampled_from([1, 2, 8, 9, 16, 17, 32, 33, 64, 65, 256, 257, 3000]),
     st.integers(0, 100),
     st.sampled_from(_core.supported_isas()),
     st.integers(0, 1 << 30),
@@ -35,15 +35,16 @@ def test_agrees_with_the_twin(entry: int, size: int, n: int, isa: str, seed: int
         rng = np.random.default_rng(seed)
         entries = rng.bytes(size * entry)
         table = _core.LookupTable(entries, entry)
-        index = rng.integers(0, size, n).astype(np.uint8)
+        index = rng.integers(0, size, n).astype(np.uint16)
         expected = twin.run(index.tolist(), entries, entry)
         out = np.empty(n * entry, np.uint8)
-        table.run(index, out)
+        if size <= 256:
+            table.run(index.astype(np.uint8), out)
+            assert out.tobytes() == expected
+        table.run(index, out, 2)
         assert out.tobytes() == expected
-        table.run(index.astype(np.uint16), out, 2)
-        assert out.tobytes() == expected
-        for bits in range(max(1, (size - 1).bit_length()), 9):
-            packed = _core.bitpack(index.astype(np.uint16), bits)
+        for bits in range(max(1, (size - 1).bit_length()), 17):
+            packed = _core.bitpack(index, bits)
             out[:] = 0
             table.run_packed(packed, bits, n, out)
             assert out.tobytes() == twin.run_packed(packed, bits, n, entries, entry) == expected
@@ -78,6 +79,8 @@ def test_bad_arguments() -> None:
         table.run(np.zeros(3, np.uint8), np.zeros(2, np.float32))
     with pytest.raises(ValueError, match="beyond"):
         table.run(np.uint16([4]), np.zeros(1, np.float32), 2)
-    for bits, n in ((0, 1), (9, 8), (4, 3)):
+    with pytest.raises(ValueError, match="beyond"):
+        table.run_packed(_core.bitpack(np.uint16([300]), 9), 9, 1, np.zeros(1, np.float32))
+    for bits, n in ((0, 1), (17, 8), (9, 8), (4, 3)):
         with pytest.raises(ValueError, match="packed"):
             table.run_packed(b"\0", bits, n, np.zeros(n, np.float32))
