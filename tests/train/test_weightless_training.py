@@ -119,6 +119,25 @@ def test_cells_are_chosen_by_what_the_network_can_do() -> None:
     assert len(scored) == 2  # without false positives, and with the fewest bits
 
 
+def test_masks_stay_once_nothing_may_come_back(tmp_path: Path) -> None:
+    def masks(splice: float) -> list[Any]:
+        path, seen = tmp_path / f"{splice}.nncz", []
+
+        def progress(done: int, total: int) -> None:
+            if done <= 8:
+                found = nncodec.load_file(path)["state"]["masks"]
+                seen.append(torch.cat([mask.reshape(-1) for _, mask in sorted(found.items())]))
+
+        fast = {"optimizer": "adam", "learning_rate": 0.01, "prune_epochs": 8, "retrain_epochs": 0, "ramp": 0.25}
+        method(splice=splice, **fast, progress=progress, checkpoint=path).fit(
+            network(), batches(), F.cross_entropy
+        )
+        return seen[3:]  # from half of the way on
+
+    assert all(torch.equal(mask, held) for held, *rest in [masks(0.5)] for mask in rest)
+    assert not all(torch.equal(mask, free) for free, *rest in [masks(1.0)] for mask in rest)
+
+
 def test_seeds_make_false_positives_cheaper() -> None:
     result = method(cell_bits=(5,), prune_epochs=3, retrain_epochs=0, seeds=30).fit(
         network(), batches(), F.cross_entropy
@@ -150,6 +169,8 @@ def test_deterministic_and_resumable(tmp_path: Path) -> None:
 
 
 def test_bad_options() -> None:
+    with pytest.raises(ValueError, match="splice"):
+        method(ramp=0.5, splice=0.4)
     for wrong in ({"density": 0.0}, {"bias_density": 1.5}, {"cell_bits": (8, 6)}, {"cell_bits": ()}, {"seeds": 0},
                   {"prune_epochs": -1}, {"ramp": 0.0}, {"clusters": 0}, {"structure": "tree"}):  # fmt: skip
         with pytest.raises(ValueError, match=r"density|cell_bits|epochs|ramp|clusters|structure"):

@@ -87,6 +87,10 @@ class Weightless(Method):
         Of all layers at first; and after each layer that was encoded.
     ramp : float
         Share of the pruning epochs after which layers are as sparse as they will be; in the rest they settle.
+    splice : float
+        Share of the pruning epochs in which weights may come back; after it masks stay, and what is left is trained.
+        Adam moves masked weights as fast as others, so that they displace useful ones again and again: take little
+        more than ``ramp`` with it.
     optimizer : {"sgd", "adam"}
         Stochastic gradient descent, or Adam, with which sparse networks without normalisation learn in fewer epochs.
     learning_rate, momentum, weight_decay : float
@@ -108,6 +112,7 @@ class Weightless(Method):
     prune_epochs: int = 10
     retrain_epochs: int = 2
     ramp: float = 0.7
+    splice: float = 1.0
     optimizer: Descent = "sgd"
     learning_rate: float = 0.05
     momentum: float = 0.9
@@ -124,6 +129,8 @@ class Weightless(Method):
             raise ValueError("epochs must not be negative, and there must be a seed")
         if not 0 < self.ramp <= 1:
             raise ValueError(f"ramp must be above 0 and at most 1, got {self.ramp!r}")
+        if not self.ramp <= self.splice <= 1:
+            raise ValueError(f"splice must be at least ramp and at most 1, got {self.splice!r}")
         check_descent(self.optimizer)
         from nncodec.codecs.weightless import Weightless as WeightlessCodec
 
@@ -225,6 +232,8 @@ class _Run(Run):
 
     def _mask(self, progress: float) -> None:
         """Keep the greatest; their share falls from 1 as the cube of what is left of the ramp."""
+        if progress > self.options.splice and self.options.prune_epochs:
+            return
         left = max(0.0, 1 - progress / self.options.ramp)
         for name, dense in self.dense.items():
             share = self._share(name)
