@@ -255,7 +255,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--dense-epochs", type=int, default=8, help="of LeNet-300-100 before pruning")
     parser.add_argument("--prune-epochs", type=int, default=20)
     parser.add_argument("--ramp", type=float, default=0.6, help="share of them in which the density falls")
-    parser.add_argument("--splice", type=float, default=1.0, help="share in which pruned weights may come back")
+    parser.add_argument(
+        "--splice", type=float, default=1.0, help="share in which pruned weights may come back"
+    )
     parser.add_argument("--optimizer", choices=("sgd", "adam"), default="sgd")
     parser.add_argument("--retrain-epochs", type=int, default=1)
     parser.add_argument(

@@ -128,7 +128,13 @@ def test_masks_stay_once_nothing_may_come_back(tmp_path: Path) -> None:
                 found = nncodec.load_file(path)["state"]["masks"]
                 seen.append(torch.cat([mask.reshape(-1) for _, mask in sorted(found.items())]))
 
-        fast = {"optimizer": "adam", "learning_rate": 0.01, "prune_epochs": 8, "retrain_epochs": 0, "ramp": 0.25}
+        fast = {
+            "optimizer": "adam",
+            "learning_rate": 0.01,
+            "prune_epochs": 8,
+            "retrain_epochs": 0,
+            "ramp": 0.25,
+        }
         method(splice=splice, **fast, progress=progress, checkpoint=path).fit(
             network(), batches(), F.cross_entropy
         )
