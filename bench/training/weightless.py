@@ -28,6 +28,7 @@ from bench.report import environment
 from bench.tasks.digits import LeNet5, read_idx
 from bench.train_codebooks import distilled_loss, trains_in_bfloat16
 from bench.training.taught import Taught, learn_shifted
+from nncodec.codecs import Weightless as FilterCodec
 from nncodec.train import MLPrune, Weightless
 from nncodec.train.steps import compressible
 
@@ -220,6 +221,9 @@ class Work:
         back = nncodec.decode(blob)
         assert all(np.array_equal(back[name], value) for name, value in state.items())
         raw = sum(value.nbytes for value in state.values())
+        exact_filters = {name: FilterCodec(exact=True) for name in compressible(self.model)} | {
+            "*": "lossless"
+        }
         layers = layer_rows(self.history)
         return {
             "command": "python -m bench.training.weightless " + " ".join(arguments),
@@ -228,6 +232,7 @@ class Work:
             "raw_bytes": raw,
             "file_bytes": len(blob),
             "ratio": raw / len(blob),
+            "bytes_in_exact_filters": len(nncodec.encode(state, exact_filters)),
             "dense_test_error": self.dense_error,
             "held_error": error(self.model, self.images[-HELD:], self.labels[-HELD:]),
             "test_error": error(self.model, self.test, self.test_labels),
