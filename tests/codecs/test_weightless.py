@@ -16,6 +16,7 @@ import nncodec
 from nncodec import DecodeError, _core
 from nncodec.codecs import Weightless
 from nncodec.container.catalogue import open_catalogue
+from nncodec.container.fields import FieldReader, FieldWriter
 
 DTYPES = [np.float64, np.float32, np.float16, ml_dtypes.bfloat16]
 MODES = [
@@ -195,27 +196,15 @@ def test_extreme_numbers_are_clustered() -> None:
 
 def _heads(payload: bytes, exact: bool) -> list[tuple[int, ...]]:
     """Cells of the tables of each shard."""
-    at = 0
-
-    def varint() -> int:
-        nonlocal at
-        value = shift = 0
-        while True:
-            byte = payload[at]
-            at += 1
-            value |= (byte & 127) << shift
-            shift += 7
-            if byte < 128:
-                return value
-
+    fields = FieldReader(payload, 0)
     heads = []
-    for _ in range(varint()):
+    for _ in range(fields.varint("shards")):
         cells: tuple[int, ...] = ()
         for _table in range(2 if exact else 1):
-            cells += (varint(),)
+            cells += (fields.varint("cells"),)
             if cells[-1] == 0:
                 break
-            varint()  # seed
+            fields.varint("seed")
         heads.append(cells)
     return heads
 
@@ -265,11 +254,9 @@ def test_cells_of_what_is_encoded(structure: str, exact: bool, words: int) -> No
 
 
 def _varint(value: int) -> bytes:
-    out = bytearray()
-    while value > 127:
-        out.append(value & 127 | 128)
-        value >>= 7
-    return bytes(out) + bytes((value,))
+    out = FieldWriter()
+    out.varint(value)
+    return bytes(out.data)
 
 
 @pytest.mark.parametrize("shards", [1, 2, 2048])

@@ -326,9 +326,8 @@ class _Run(Run):
         size, how = _size(encoded), "weightless"
         self.frozen[name] = chosen, encoded
         if options.smallest and chosen.exact and (least < size or weight.ndim < 2):
-            how = (
-                min(sizes, key=sizes.__getitem__) if weight.ndim > 1 else "lossless"
-            )  # small ones share a record
+            # Biases are left to one codec, for then they share a record.
+            how = min(sizes, key=sizes.__getitem__) if weight.ndim > 1 else "lossless"
             size = sizes[how]
             self.frozen[name] = next(c for c in choices(weight) if _name(c) == how)
         weight.requires_grad_(False)
