@@ -158,6 +158,7 @@ class Work:
         self.options = dict(OPTIONS[given.network])
         self.taught = self._batches()
         if given.teach_epochs:
+            torch.manual_seed(0)
             learn_shifted(self.model, self.taught, given.teach_epochs)
             print(
                 f"taught: {error(self.model, self.test, self.test_labels):.2f} % of errors", file=sys.stderr
