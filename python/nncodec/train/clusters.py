@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-__all__ = ["cluster_count", "lloyd", "nearest", "power_of_two", "start"]
+__all__ = ["cluster_count", "lloyd", "means", "nearest", "power_of_two", "start"]
 
 LLOYD_STEPS = 10
 # Of the magnitudes, that the first centroids reach up to: one outlier shall not stretch the codebook.
@@ -51,16 +51,21 @@ def nearest(x: Tensor, centroids: Tensor) -> Tensor:
     return torch.bucketize(x.contiguous(), (centroids[:-1] + centroids[1:]) / 2)
 
 
+def means(x: Tensor, index: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """How many values each of k clusters has (int64), and their mean (float32; 0 for none); index -1: in no cluster."""
+    flat, cluster = x.detach().reshape(-1), index.reshape(-1).long() + 1
+    count = torch.bincount(cluster, minlength=k + 1)[1:]
+    # Summed as doubles: on a GPU the order of additions is not fixed, the rounded mean nearly always is.
+    total = torch.zeros(k + 1, dtype=torch.float64, device=x.device)
+    total.scatter_add_(0, cluster, flat.double())
+    return count, (total[1:] / count.clamp(min=1)).float()
+
+
 def lloyd(x: Tensor, centroids: Tensor, movable: Tensor, steps: int = LLOYD_STEPS) -> Tensor:
     """Lloyd's iteration on the values ``x``; centroids that are not ``movable``, or have no members, stay."""
     flat = x.detach().float().reshape(-1)
     for _ in range(steps):
-        index = nearest(flat, centroids)
-        count = torch.bincount(index, minlength=len(centroids))
-        # Summed as doubles: on a GPU the order of additions is not fixed, the rounded mean nearly always is.
-        total = torch.zeros(len(centroids), dtype=torch.float64, device=x.device)
-        total.scatter_add_(0, index, flat.double())
-        mean = (total / count.clamp(min=1)).float()
+        count, mean = means(flat, nearest(flat, centroids), len(centroids))
         moved = torch.where(movable & (count > 0), mean, centroids)
         if torch.equal(moved, centroids):
             break

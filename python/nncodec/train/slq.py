@@ -3,7 +3,8 @@
 Xu, Wang, Zhou, Lin, Xiong: "Deep Neural Network Compression with Single and Multiple Level Quantization" (AAAI 2018).
 A round clusters the weights that are still free, tries each cluster alone (its members at their centroid), freezes
 those that raise the loss most, and retrains what is free. SLQ takes all layers at once; MLQ one group of layers after
-the other, which is what ternary networks need.
+the other, which is what ternary networks need. With ``through`` a round trains first, through the centroids, and then
+freezes.
 """
 
 from __future__ import annotations
@@ -18,8 +19,18 @@ import torch
 from torch import Tensor, nn
 
 from nncodec.train.base import Loader, Loss, Method, Run, codec_mapping
-from nncodec.train.clusters import cluster_count, lloyd, nearest, power_of_two, start
-from nncodec.train.steps import compressible, cosine, epoch, evaluating, first_examples, mean_loss, sgd
+from nncodec.train.clusters import cluster_count
+from nncodec.train.freezing import Freezing
+from nncodec.train.steps import (
+    compressible,
+    cosine,
+    epoch,
+    evaluating,
+    first_examples,
+    length,
+    mean_loss,
+    sgd,
+)
 
 if TYPE_CHECKING:
     from nncodec.codecs import Codec
@@ -50,6 +61,8 @@ class _Quantisation(Method):
     rejoin: bool = True
     calibration: int = 2000
     layers: tuple[str, ...] = ("*",)
+    through: bool = False
+    refresh: int = 200
 
     def __post_init__(self) -> None:
         k = self._k
@@ -62,6 +75,8 @@ class _Quantisation(Method):
             raise ValueError(f"rounds must ascend to {k}, the number of clusters; got {rounds!r}")
         if self.epochs < 1 or self.last_epochs < 0:
             raise ValueError("epochs must be at least 1, last_epochs at least 0")
+        if self.refresh < 1:
+            raise ValueError("refresh must be at least 1 step")
         if self.calibration < 1:
             raise ValueError("calibration must be at least 1 example")
 
@@ -114,6 +129,13 @@ class SLQ(_Quantisation):
         Examples, the first of the loader, that the loss test runs on.
     layers : tuple of str
         Glob patterns over names of weights.
+    through : bool
+        Whether free weights of the group in hand are trained through their centroids (straight-through gradients, as
+        in :class:`StraightThrough`), for ``epochs`` epochs before each freezing and ``last_epochs`` after the last one.
+        Freezing then costs the loss next to nothing, and little depends on ``order``. Not in the paper; better where
+        few weights are left to make good what freezing spoilt, as in ternary networks.
+    refresh : int
+        With ``through``, centroids that are not settled are fitted again every so many steps of an epoch.
     """
 
     def _groups(self, names: Sequence[str]) -> list[list[str]]:
@@ -146,66 +168,13 @@ class MLQ(_Quantisation):
         return found
 
 
-class _Layer:
-    """One weight on its way into its codebook."""
+@dataclass(frozen=True)
+class _Round:
+    """Of ``frozen`` layers, ``clusters`` each are frozen in all before the training, in which others are shown."""
 
-    def __init__(self, weight: nn.Parameter, k: int, zero: bool, rejoin: bool) -> None:
-        self.weight = weight
-        self.centroids = start(weight, k, zero)
-        self.zero = zero
-        self.rejoin = rejoin
-        self.settled = torch.zeros(k, dtype=torch.bool, device=weight.device)
-        self.index = torch.full_like(weight, -1, dtype=torch.int16)  # of the centroid; -1: free
-
-    @property
-    def free(self) -> Tensor:
-        return self.index < 0
-
-    def cluster(self) -> None:
-        """Fit the centroids that are not settled to the weights that are free."""
-        movable = ~self.settled
-        if self.zero and not self.settled.all():
-            movable &= self.centroids != 0
-        if self.rejoin:
-            self.centroids = lloyd(self.weight[self.free], self.centroids, movable)
-        elif not self.settled.all():
-            left = ~self.settled
-            self.centroids[left] = lloyd(self.weight[self.free], self.centroids[left], movable[left])
-
-    def candidates(self) -> Tensor:
-        """Where each weight would go now; -1 for frozen ones."""
-        return torch.where(self.free, self.nearest(), -1)
-
-    def nearest(self) -> Tensor:
-        """Index of the centroid that each weight may go to."""
-        if self.rejoin or self.settled.all():
-            return nearest(self.weight.detach(), self.centroids)
-        left = (~self.settled).nonzero()[:, 0]
-        return left[nearest(self.weight.detach(), self.centroids[left])]
-
-    def freeze(self, clusters: Tensor, power: bool) -> None:
-        """Settle these clusters; free weights nearest to any settled centroid take its value."""
-        goes = self.candidates()
-        if power:
-            self.centroids = torch.where(clusters, power_of_two(self.centroids), self.centroids)
-        self.settled = self.settled | clusters
-        joins = self.free & self.settled[goes.clamp(min=0)]
-        self.index = torch.where(joins, goes.to(self.index.dtype), self.index)
-        self._sort()
-        self.restore()
-
-    def _sort(self) -> None:
-        """Centroids in ascending order again: rounded to a power of two, one may have passed its neighbour."""
-        order = self.centroids.argsort(stable=True)
-        rank = order.argsort().to(self.index.dtype)
-        self.centroids, self.settled = self.centroids[order], self.settled[order]
-        self.index = torch.where(self.free, self.index, rank[self.index.clamp(min=0).long()])
-
-    def restore(self) -> None:
-        """Frozen weights back to their centroids."""
-        with torch.no_grad():
-            values = self.centroids[self.index.clamp(min=0).long()].to(self.weight.dtype)
-            self.weight.copy_(torch.where(self.free, self.weight, values))
+    frozen: Sequence[str]
+    clusters: int
+    shown: Sequence[str]
 
 
 class _Quantising(Run):
@@ -214,52 +183,92 @@ class _Quantising(Run):
         self.method = method
         found = compressible(model, method.layers)
         self.layers = {
-            name: _Layer(module.weight, method._k, method.zero, method.rejoin)
+            name: Freezing(
+                module.weight, method._k, method.zero, method.rejoin, method.values == "power_of_two"
+            )
             for name, module in found.items()
         }
-        counts = method._rounds
-        self.steps = [(group, n) for group in method._groups(list(found)) for n in counts]
+        steps = [(group, n) for group in method._groups(list(found)) for n in method._rounds]
+        self.rounds = [_Round(group, n, ()) for group, n in steps]
+        if method.through:
+            shown = [*(group for group, _ in steps), ()]
+            steps = [([], 0), *steps]
+            self.rounds = [_Round(group, n, s) for (group, n), s in zip(steps, shown, strict=True)]
         self.optimizer = sgd(model.parameters(), method.lr, method.momentum, method.weight_decay)
         self._batches: list[Any] | None = None
 
     @property
     def units(self) -> int:
-        return (len(self.steps) - 1) * self.method.epochs + max(1, self.method.last_epochs)
+        return (len(self.rounds) - 1) * self.method.epochs + max(1, self.method.last_epochs)
 
     def unit(self, index: int) -> dict[str, Any]:
-        number = min(index // self.method.epochs, len(self.steps) - 1)
+        number = min(index // self.method.epochs, len(self.rounds) - 1)
         part = index - number * self.method.epochs
-        last = number == len(self.steps) - 1
+        last = number == len(self.rounds) - 1
         epochs = self.method.last_epochs if last else self.method.epochs
-        names, wanted = self.steps[number]
+        this = self.rounds[number]
+        shown = [self.layers[name] for name in this.shown]
         if part == 0:
-            self._freeze(names, wanted)
+            self._freeze(this.frozen, this.clusters)
+            for layer in shown:
+                layer.cluster()
         row: dict[str, Any] = {"round": number, "epoch": part, "frozen": self._frozen()}
         if epochs:
             self.model.train()
-            row["loss"] = epoch(
+            row["loss"] = self._epoch(shown, part, epochs)
+        return row
+
+    def _epoch(self, shown: Sequence[Freezing], part: int, epochs: int) -> float:
+        steps = itertools.count(1)
+        refresh = min(self.method.refresh, length(self.loader) or self.method.refresh)
+
+        def show() -> None:
+            for layer in shown:
+                layer.show()
+
+        def unveil(*_: Any) -> None:
+            for layer in shown:
+                layer.unveil()
+
+        def hold() -> None:
+            self._hold()
+            if next(steps) % refresh == 0:
+                for layer in shown:
+                    layer.cluster()
+
+        hook = self.optimizer.register_step_pre_hook(unveil)
+        try:
+            return epoch(
                 self.model,
                 self.loader,
                 self.loss,
                 self.optimizer,
                 rate=lambda share: cosine(self.method.lr, (part + share) / epochs),
-                after=self._hold,
+                before=show,
+                after=hold,
             )
-        return row
+        finally:
+            hook.remove()
+            unveil()
 
     def _freeze(self, names: Sequence[str], wanted: int) -> None:
         for name in names:
             self.layers[name].cluster()
+        every = wanted == self.method._k
         with evaluating(self.model):
-            scores = {name: self._scores(name) for name in names}
+            scores = {} if every else {name: self._scores(name) for name in names}
         for name in names:
             layer = self.layers[name]
-            missing = wanted - int(layer.settled.sum())
-            order = torch.where(layer.settled, -torch.inf, scores[name]).argsort(descending=True, stable=True)
-            chosen = torch.zeros_like(layer.settled)
-            chosen[order[:missing]] = True
-            layer.freeze(chosen, self.method.values == "power_of_two")
-        self._clear_momentum()
+            chosen = ~layer.settled
+            if not every:
+                missing = wanted - int(layer.settled.sum())
+                order = torch.where(layer.settled, -torch.inf, scores[name]).argsort(
+                    descending=True, stable=True
+                )
+                chosen[order[missing:]] = False
+            layer.freeze(chosen)
+        if names:
+            self._clear_momentum()
 
     def _scores(self, name: str) -> Tensor:
         """The greater, the sooner a cluster is frozen; empty ones come first, they cost nothing."""
@@ -280,7 +289,7 @@ class _Quantising(Run):
                 scores = -scores
         return torch.where(members == 0, torch.inf, scores.double())
 
-    def _loss_with(self, layer: _Layer, weight: Tensor, members: Tensor) -> Tensor:
+    def _loss_with(self, layer: Freezing, weight: Tensor, members: Tensor) -> Tensor:
         """The loss with these weights at the centroid that they are nearest to."""
         kept = weight.clone()
         with torch.no_grad():

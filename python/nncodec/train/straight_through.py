@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from nncodec.envelope import cells
 from nncodec.train.base import Loader, Loss, Method, Run, codec_mapping
-from nncodec.train.clusters import cluster_count, lloyd, power_of_two, start
+from nncodec.train.clusters import cluster_count, lloyd, means, power_of_two, start
 from nncodec.train.steps import Descent, check_descent, compressible, cosine, descent, epoch
 
 if TYPE_CHECKING:
@@ -50,6 +50,13 @@ class StraightThrough(Method):
         of them become 0): for a network that was pruned before.
     layers : tuple of str
         Glob patterns over names of weights.
+    settle : float
+        Share of the epochs, at their end, over which weights are settled in their clusters, some more at every
+        ``refresh``, those nearest to a border first; 0: none before the end. Weights at a border go on crossing it (as
+        Nagel, Fournarakis, Bondarenko and Blankevoort 2022 found, who freeze by how often that happens) and are caught
+        on either side as the rate falls; settled early, they leave the others time to make good what it costs. From
+        the first settled weight on, a centroid moves by the mean step of those that have settled in it, not to the mean
+        of its members. All are settled after nine tenths of the share.
     """
 
     bits: int | None = None
@@ -65,6 +72,7 @@ class StraightThrough(Method):
     zero: bool = True
     sparse: bool = False
     layers: tuple[str, ...] = ("*",)
+    settle: float = 0.0
 
     def __post_init__(self) -> None:
         cluster_count(self.bits, self.clusters)
@@ -73,6 +81,8 @@ class StraightThrough(Method):
         check_descent(self.optimizer)
         if not 0 <= self.entropy < float("inf"):
             raise ValueError(f"entropy must be at least 0, got {self.entropy!r}")
+        if not 0 <= self.settle <= 1:
+            raise ValueError(f"settle must be 0 to 1, got {self.settle!r}")
         if self.values not in ("float", "power_of_two"):
             raise ValueError(f"values must be 'float' or 'power_of_two', got {self.values!r}")
 
@@ -92,8 +102,10 @@ class _Layer:
         values = self._values()
         self.centroids = start(values, k, method.zero)
         self.centroids = lloyd(values, self.centroids, self._movable())
+        self.settled_in = torch.full_like(weight, -1, dtype=torch.int16)  # a cluster; -1: not settled
+        self.settled_count = 0
         self.thresholds = torch.zeros(0, device=weight.device)
-        self.of_cell = torch.zeros(1, device=weight.device)
+        self.cluster_of_cell = torch.zeros(1, dtype=torch.int64, device=weight.device)
         self._recount(None)
         self.refresh()
 
@@ -104,34 +116,78 @@ class _Layer:
         """The float weights that are on the codebook."""
         return self.shadow[self.active] if self.method.sparse else self.shadow.reshape(-1)
 
+    @property
+    def settled(self) -> Tensor:
+        return self.settled_in >= 0
+
     def keep(self) -> None:
-        """Take what a step made of the weights."""
+        """Take what a step made of the weights; of settled ones, the mean of their cluster."""
         self.shadow.copy_(self.weight)
         if self.method.sparse:
             self.shadow *= self.active
+        if self.settled_count:
+            members, mean = means(self.shadow, self.settled_in, len(self.centroids))
+            self.centroids = torch.where(self._movable() & (members > 0), mean, self.centroids)
+            self._gather()
+
+    def _gather(self) -> None:
+        """Settled weights to where their centroid is."""
+        at = self.centroids[self.settled_in.clamp(min=0).long()].to(self.shadow.dtype)
+        self.shadow.copy_(torch.where(self.settled, at, self.shadow))
+
+    def _cell(self) -> Tensor:
+        """Of each float weight."""
+        return torch.bucketize(self.shadow.contiguous(), self.thresholds)
+
+    def _cluster(self) -> Tensor:
+        """That each weight is seen in; int64."""
+        return torch.where(self.settled, self.settled_in.long(), self.cluster_of_cell[self._cell()])
+
+    def settle(self, share: float) -> None:
+        """Settles weights until there is this share of them, those nearest to a border of cells first."""
+        if share <= 0:
+            return
+        wanted = round(share * int(self.active.sum())) - self.settled_count
+        if wanted <= 0:
+            return
+        cell = self._cell()
+        end = torch.full((1,), torch.inf, device=cell.device)
+        upper, lower = torch.cat([self.thresholds, end]), torch.cat([-end, self.thresholds])
+        distance = torch.minimum(upper[cell] - self.shadow, self.shadow - lower[cell]).flatten()
+        order = distance.argsort(stable=True)
+        first = order[(self.active & ~self.settled).flatten()[order]][:wanted]
+        settled_in = self.settled_in.flatten()
+        settled_in[first] = self.cluster_of_cell[cell.flatten()[first]].to(settled_in.dtype)
+        self.settled_in = settled_in.reshape(self.settled_in.shape)
+        self.settled_count += len(first)
+        self._gather()
 
     def quantised(self) -> Tensor:
-        """The centroid of each weight's cell."""
-        near = self.of_cell[torch.bucketize(self.shadow, self.thresholds)].to(self.weight.dtype)
+        """The centroid of each weight's cell, or of the cluster that it has settled in."""
+        power = self.method.values == "power_of_two"
+        values = power_of_two(self.centroids) if power else self.centroids
+        near = values[self._cluster()].to(self.weight.dtype)
         return torch.where(self.active, near, 0.0) if self.method.sparse else near
 
     def refresh(self) -> None:
         """Centroids to the means of their members, cells to what the popularity of these makes of them."""
-        values = self._values()
-        cell = torch.bucketize(values, self.thresholds)
-        cluster = self.cluster_of_cell[cell]
-        count = torch.bincount(cluster, minlength=len(self.centroids))
-        total = torch.zeros(len(count), dtype=torch.float64, device=count.device)
-        total.scatter_add_(0, cluster, values.double())
-        mean = (total / count.clamp(min=1)).float()
-        self.centroids = torch.where(self._movable() & (count > 0), mean, self.centroids)
+        cluster = torch.where(self.active, self._cluster(), -1)
+        count, mean = means(self.shadow, cluster, len(self.centroids))
+        # Settled weights have left the border for the centroid; the mean of all would drift away from it.
+        if not self.settled_count:
+            self.centroids = torch.where(self._movable() & (count > 0), mean, self.centroids)
         self._recount(count)
 
     def _recount(self, count: Tensor | None) -> None:
         order = self.centroids.argsort(stable=True)
         self.centroids = self.centroids[order]
+        if self.settled_count:  # which may have passed another in a step
+            rank = order.argsort().to(self.settled_in.dtype)
+            self.settled_in = torch.where(
+                self.settled, rank[self.settled_in.clamp(min=0).long()], self.settled_in
+            )
         rates = torch.zeros(len(self.centroids), dtype=torch.float64)
-        if count is not None and self.method.entropy:
+        if count is not None and self.method.entropy and int(count.sum()):
             share = count[order].double().cpu() / count.sum().cpu()
             variance = float(self._values().double().var(unbiased=False))
             bits = -torch.log2(share)
@@ -140,8 +196,6 @@ class _Layer:
         device = self.weight.device
         self.thresholds = torch.tensor(thresholds, dtype=torch.float32, device=device)
         self.cluster_of_cell = torch.tensor(kept, device=device)
-        values = self.centroids[self.cluster_of_cell]
-        self.of_cell = power_of_two(values) if self.method.values == "power_of_two" else values
 
 
 class _Training(Run):
@@ -154,6 +208,7 @@ class _Training(Run):
             method.optimizer, model.parameters(), method.lr, method.momentum, method.weight_decay
         )
         self._steps = 0
+        self._progress = 0.0
 
     @property
     def units(self) -> int:
@@ -163,18 +218,25 @@ class _Training(Run):
         self.model.train()
         self._float()
         hook = self.optimizer.register_step_pre_hook(lambda *_: self._float())
+
+        def rate(share: float) -> float:
+            self._progress = (index + share) / self.method.epochs
+            return cosine(self.method.lr, self._progress)
+
         try:
             value = epoch(
                 self.model,
                 self.loader,
                 self.loss,
                 self.optimizer,
-                rate=lambda share: cosine(self.method.lr, (index + share) / self.method.epochs),
+                rate=rate,
                 before=self._quantise,
                 after=self._keep,
             )
         finally:
             hook.remove()
+        if self.method.settle and index == self.method.epochs - 1:
+            self._settle(1.0)  # those that no refresh came for
         # The model shows its centroids between units; the float weights are in the state.
         self._quantise()
         return {"epoch": index, "loss": value, "clusters": self._used()}
@@ -194,14 +256,26 @@ class _Training(Run):
         self._steps += 1
         for layer in self.layers.values():
             layer.keep()
-            if self._steps % self.method.refresh == 0:
+        if self._steps % self.method.refresh == 0:
+            for layer in self.layers.values():
                 layer.refresh()
+            self._settle(self._share_settled())
+
+    @torch.no_grad()  # type: ignore[untyped-decorator]
+    def _settle(self, share: float) -> None:
+        for layer in self.layers.values():
+            layer.settle(share)
+
+    def _share_settled(self) -> float:
+        """Of all weights, by now: all of them when nine tenths of the time for it are over."""
+        settle = self.method.settle
+        return min(1.0, (self._progress - 1 + settle) / (0.9 * settle)) if settle else 0.0
 
     def _used(self) -> int:
-        return max(len(layer.of_cell) for layer in self.layers.values())
+        return max(int(layer.quantised().unique().numel()) for layer in self.layers.values())
 
     def state(self) -> dict[str, Any]:
-        names = ("shadow", "active", "centroids", "thresholds", "cluster_of_cell", "of_cell")
+        names = ("shadow", "active", "centroids", "thresholds", "cluster_of_cell", "settled_in")
         layers = {name: {n: getattr(layer, n) for n in names} for name, layer in self.layers.items()}
         return {"layers": layers, "steps": self._steps, "optimizer": self.optimizer.state_dict()}
 
@@ -209,6 +283,7 @@ class _Training(Run):
         for name, layer in self.layers.items():
             for field, value in state["layers"][name].items():
                 setattr(layer, field, value.to(layer.weight.device))
+            layer.settled_count = int(layer.settled.sum())
         self._steps = state["steps"]
         self.optimizer.load_state_dict(state["optimizer"])
 
