@@ -38,6 +38,7 @@ from bench.datasets import cache_dir, data_dir, read_safetensors  # noqa: E402
 from nncodec.train import MLQ, SLQ, CompensatedClustering, Method, StraightThrough  # noqa: E402
 from nncodec.train.steps import cosine, epoch, sgd  # noqa: E402
 
+_HALVES = (("conv1.*", "layer[12].*"), ("layer3.*", "linear.*"))
 _STAGES = (("conv1.*", "layer1.*"), ("layer2.*",), ("layer3.*",), ("linear.*",))
 _BLOCKS = (
     ("conv1.*",), *((f"layer{s}.{b}.*",) for s in (1, 2, 3) for b in (0, 1, 2)), ("linear.*",)
@@ -55,6 +56,8 @@ RECIPES: dict[str, dict[str, Callable[..., Method]]] = {
         "slq_k3_paper": lambda **o: SLQ(clusters=3, rejoin=False, **o),
         "slq_k3_paper_reverse": lambda **o: SLQ(clusters=3, rejoin=False, order="reverse", **o),
         "mlq_k3": lambda **o: MLQ(clusters=3, **o),
+        "mlq_k3_through": lambda **o: MLQ(clusters=3, through=True, **o),
+        "slq_k3_through": lambda **o: SLQ(clusters=3, through=True, **o),
         "eslq_k5": lambda **o: SLQ(clusters=5, values="power_of_two", **o),
         "emlq_k3": lambda **o: MLQ(clusters=3, values="power_of_two", **o),
         "straight_k3": lambda **o: StraightThrough(clusters=3, **o),
@@ -77,6 +80,9 @@ RECIPES: dict[str, dict[str, Callable[..., Method]]] = {
         "slq3": lambda **o: SLQ(bits=3, **{**_RESNET, "epochs": 9, "last_epochs": 6, **o}),
         "mlq_k3": lambda **o: MLQ(
             clusters=3, groups=_STAGES, **{**_RESNET, "epochs": 3, "last_epochs": 6, **o}
+        ),
+        "mlq_k3_through": lambda **o: MLQ(
+            clusters=3, groups=_HALVES, through=True, **{**_RESNET, "epochs": 6, "last_epochs": 6, **o}
         ),
         "mlq_k3_blocks": lambda **o: MLQ(
             clusters=3, groups=_BLOCKS, **{**_RESNET, "epochs": 2, "last_epochs": 8, **o}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor, nn
@@ -43,16 +43,23 @@ class Taught:
             yield self.images[places], (self.labels[places], self.logits[places])
 
 
-def learn_shifted(model: nn.Module, batches: Taught, epochs: int, rate: float = 1e-3) -> None:
-    """A trained network learns shifted images, too, from their labels: a teacher that generalises better."""
+def learn(
+    model: nn.Module, batches: Taught, loss: Callable[[Tensor, Target], Tensor], epochs: int, rate: float
+) -> None:
+    """All weights, with Adam; the rate falls along a cosine."""
     optimizer = torch.optim.Adam(model.parameters(), rate)
     model.train()
     for number in range(epochs):
         epoch(
             model,
             batches,
-            lambda logits, target: F.cross_entropy(logits, target[0]),
+            loss,
             optimizer,
             rate=lambda share, number=number: cosine(rate, (number + share) / epochs),
         )
     model.eval()
+
+
+def learn_shifted(model: nn.Module, batches: Taught, epochs: int, rate: float = 1e-3) -> None:
+    """A trained network learns shifted images, too, from their labels: a teacher that generalises better."""
+    learn(model, batches, lambda logits, target: F.cross_entropy(logits, target[0]), epochs, rate)
