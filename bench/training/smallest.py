@@ -3,11 +3,11 @@
     python -m bench.training.smallest --bfloat16 --out bench/results
 
 Few units are kept, those of greatest norm: which weights are not zero costs some two bits for each of them in a thin
-network, and about ten in the whole one. They learn from the original network, whose word on shifted images is better after some epochs
-on these, and are then pruned in rounds of masked retraining (MLPrune, by bits). What is left goes onto a codebook per
-layer with straight-through gradients, weights settling in their clusters as it goes on, and biases onto a coarse
-grid. The file holds the thin network; the size with zeros for the units that are gone is told beside it. The last
-5,000 training images are held out; test images are seen at the end.
+network, and about ten in the whole one. They learn from the original network, whose word on shifted images is better
+after some epochs on these, and are then pruned in rounds of masked retraining (MLPrune, by bits). What is left goes
+onto a codebook per layer with straight-through gradients, weights settling in their clusters as it goes on, and biases
+onto a coarse grid. The file holds the thin network; the size with zeros for the units that are gone is told beside it.
+The last 5,000 training images are held out; test images are seen at the end.
 """
 
 from __future__ import annotations
