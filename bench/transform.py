@@ -1,11 +1,12 @@
 """Codec transform on the CIFAR-10 classifiers, without retraining: the form of its paper against ours.
 
-`ratio` is of the bytes of all tensors to those of the file, `loss` in points of top-1 accuracy on the first test images
-(2,000, or as many as NNCODEC_TEST_IMAGES says). Rows "paper" have all coefficients of a tensor at so many bits, bzip2,
+`ratio` is of the bytes of all tensors to those of the file, `loss` in points of top-1 accuracy on the test images (all
+of them, or as many as NNCODEC_TEST_IMAGES says). Rows "paper" have all coefficients of a tensor at so many bits, bzip2,
 clustered vectors; "paper, by layer" has fewer bits for the second convolutions of the last stage, or for all of that
-stage, where most weights are, than elsewhere; rows "ours" are steered by a budget of relative squared error, with
-importance from 1,024 training images ("none": without transform, for comparison; "folded": batch normalisation folded
-first). `transforms` counts the tensors that got each.
+stage, where most weights are, than elsewhere; rows "ours" are steered by the size of the file, with importance from
+1,024 training images, to the power of 0.75, and with batch normalisation folded first where the network can be traced
+("power 1", "none", "unfolded": importance as it is, without transform, not folded, for comparison). `transforms` counts
+the tensors that got each.
 """
 
 from __future__ import annotations
@@ -28,8 +29,10 @@ _BITS = (4, 5, 6)
 # The second convolutions of the last stage, and all there (networks of eight layers number theirs).
 _LAST_SECOND = ("layer3.*.conv2.*", "conv2d_7.*")
 _LAST = ("layer3.*", "conv2d_[68].*")
-_BY_LAYER = ((4, 5, 6), (5, 5, 6))  # bits of these, of those, and elsewhere
-_REL_MSE = (2.8e-3, 2.4e-3, 2e-3, 1.4e-3, 1e-3, 7e-4, 5e-4)  # weighted by importance
+_BY_LAYER = ((4, 5, 5), (4, 5, 6), (5, 5, 6))  # bits of these, of those, and elsewhere
+_RATIOS = (8, 9, 10, 11, 12, 13, 14, 15, 16, 18, 20)
+_COMPARED, _POWER_COMPARED = 12, 14  # of the rows for comparison
+_POWER = 0.75
 
 
 def run(options: Options) -> Iterator[Row]:
@@ -45,27 +48,25 @@ def _network(name: str, tensors: dict[str, Any], options: Options) -> Iterator[R
     folder = data_dir(options.data)
     assert folder is not None
     task = tasks.task(name)
-    limit = int(os.environ.get("NNCODEC_TEST_IMAGES", "2000"))
+    limit = int(os.environ.get("NNCODEC_TEST_IMAGES", "10000"))
     model = task.build(tensors)
     before = task.evaluate(model, folder, limit)["top1"]
 
-    def row(kind: str, state: dict[str, Any], codec: Any, **budget: Any) -> Row:
+    def row(kind: str, setting: str, state: dict[str, Any], codec: Any, build: Any, **budget: Any) -> Row:
         blob = nncodec.encode(state, codec, threads=options.threads, **budget)
         back = nncodec.decode(blob, framework="np", threads=options.threads)
-        built = task.build(back) if kind != "ours, folded" else folded_build(back)
-        after = task.evaluate(built, folder, limit)["top1"]
+        after = task.evaluate(build(back), folder, limit)["top1"]
         return {
             "network": name,
             "form": kind,
-            "setting": " ".join(f"{key}={value:g}" for key, value in budget.items() if key != "importance")
-            or ", ".join(dict.fromkeys(str(c.bits) for c in _codecs(codec))) + " bits",
+            "setting": setting,
             "ratio": sum(np.asarray(x).nbytes for x in tensors.values()) / len(blob),
             "loss": before - after,
             "transforms": _transforms(blob),
         }
 
     for bits in _BITS:
-        yield row("paper", tensors, Transform(bits=bits, entropy="bzip2"))
+        yield row("paper", f"{bits} bits", tensors, Transform(bits=bits, entropy="bzip2"), task.build)
     for choice in _BY_LAYER:
         by_layer = {
             pattern: Transform(bits=bits, entropy="bzip2")
@@ -73,37 +74,48 @@ def _network(name: str, tensors: dict[str, Any], options: Options) -> Iterator[R
             for pattern in patterns
             if pattern == "*" or fnmatch.filter(tensors, pattern)
         }
-        yield row("paper, by layer", tensors, by_layer)
+        setting = ", ".join(map(str, choice)) + " bits"
+        yield row("paper, by layer", setting, tensors, by_layer, task.build)
+    from nncodec.train import fold_batchnorm
     from nncodec.train.kfac import likelihood
 
     assert task.calibration is not None
-    importance = nncodec.calibrate(model, task.calibration(folder, 1024), output=likelihood).importance()
-    for target in _REL_MSE:
-        yield row("ours", tensors, Transform(), rel_mse=target, importance=importance)
-    yield row("ours, none", tensors, Transform(transform="none"), rel_mse=_REL_MSE[0], importance=importance)
-
-    from nncodec.train import fold_batchnorm
-
+    images = list(task.calibration(folder, 1024))
     try:
         flat = fold_batchnorm(model)
     except ValueError as error:
         options.note(f"{name}: not folded: {error}")
-        return
+        flat = model
+    original = sum(np.asarray(x).nbytes for x in tensors.values())
 
-    def folded_build(state: dict[str, Any]) -> Any:
+    def ours(kind: str, network: Any, rows: list[tuple[str, Transform, float, int]]) -> Iterator[Row]:
+        """A row for each name, codec, power of importance and ratio."""
         import torch
 
-        flat.load_state_dict({key: torch.from_numpy(np.array(value)) for key, value in state.items()})
-        return flat
+        state = {key: value.detach().numpy().copy() for key, value in network.state_dict().items()}
+        calibration = nncodec.calibrate(network, images, output=likelihood)
+        share = sum(x.nbytes for x in state.values()) / original  # what folding leaves to encode
 
-    state = {key: value.detach().numpy().copy() for key, value in flat.state_dict().items()}
-    again = nncodec.calibrate(flat, task.calibration(folder, 1024), output=likelihood).importance()
-    for target in _REL_MSE:
-        yield row("ours, folded", state, Transform(), rel_mse=target, importance=again)
+        def built(back: dict[str, Any]) -> Any:
+            network.load_state_dict({key: torch.from_numpy(np.array(value)) for key, value in back.items()})
+            return network
 
+        for name, codec, power, ratio in rows:
+            importance = calibration.importance(power)
+            budget = {"ratio": ratio * share, "importance": importance}
+            yield row(kind + name, f"ratio {ratio}", state, codec, built, **budget)
 
-def _codecs(codec: Any) -> list[Transform]:
-    return list(codec.values()) if isinstance(codec, dict) else [codec]
+    yield from ours(
+        "ours",
+        flat,
+        [
+            *(("", Transform(), _POWER, ratio) for ratio in _RATIOS),
+            (", power 1", Transform(), 1.0, _POWER_COMPARED),
+            (", none", Transform(transform="none"), _POWER, _COMPARED),
+        ],
+    )
+    if flat is not model:
+        yield from ours("ours, unfolded", model, [("", Transform(), _POWER, _COMPARED)])
 
 
 def _transforms(blob: bytes) -> str:

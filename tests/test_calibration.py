@@ -212,6 +212,20 @@ def test_importance_fits_encode() -> None:
     assert set(got) == set(state)
 
 
+def test_a_power_of_importance_keeps_the_order_and_the_mean() -> None:
+    model, batches = linear()
+    calibration = nncodec.calibrate(model, batches)
+    plain, less = calibration.importance(), calibration.importance(power=0.5)
+    assert sum(a.sum() for a in less.values()) == pytest.approx(sum(a.size for a in less.values()), rel=1e-4)
+    for name, array in plain.items():
+        assert array.dtype == less[name].dtype == np.float32
+        ratio = less[name] ** 2 / array
+        np.testing.assert_allclose(ratio, ratio.flat[0], rtol=1e-5)
+    for power in (0, 1.5, float("nan")):
+        with pytest.raises(ValueError, match="power must be"):
+            calibration.importance(power)
+
+
 def test_inputs_by_position_and_by_name_and_progress() -> None:
     layer = nn.Bilinear(2, 2, 1)
     model = nn.ModuleDict({"a": nn.Linear(2, 2), "b": layer})
