@@ -30,7 +30,9 @@ _BITS = (4, 5, 6)
 _LAST_SECOND = ("layer3.*.conv2.*", "conv2d_7.*")
 _LAST = ("layer3.*", "conv2d_[68].*")
 _BY_LAYER = ((4, 5, 5), (4, 5, 6), (5, 5, 6))  # bits of these, of those, and elsewhere
-_RATIOS = (8, 9, 10, 11, 12, 13, 14, 15, 16, 18, 20)
+_RATIOS = (9, 10, 11, 12, 13, 14, 15, 16, 20)
+# And these for networks of eight layers, which lose little only there.
+_MORE_BITS, _MORE_RATIOS = (7, 8), (8, 18)
 _COMPARED, _POWER_COMPARED = 12, 14  # of the rows for comparison
 _POWER = 0.75
 
@@ -65,7 +67,8 @@ def _network(name: str, tensors: dict[str, Any], options: Options) -> Iterator[R
             "transforms": _transforms(blob),
         }
 
-    for bits in _BITS:
+    shallow = name.startswith("resnet8")
+    for bits in _BITS + (_MORE_BITS if shallow else ()):
         yield row("paper", f"{bits} bits", tensors, Transform(bits=bits, entropy="bzip2"), task.build)
     for choice in _BY_LAYER:
         by_layer = {
@@ -109,7 +112,10 @@ def _network(name: str, tensors: dict[str, Any], options: Options) -> Iterator[R
         "ours",
         flat,
         [
-            *(("", Transform(), _POWER, ratio) for ratio in _RATIOS),
+            *(
+                ("", Transform(), _POWER, ratio)
+                for ratio in sorted(_RATIOS + (_MORE_RATIOS if shallow else ()))
+            ),
             (", power 1", Transform(), 1.0, _POWER_COMPARED),
             (", none", Transform(transform="none"), _POWER, _COMPARED),
         ],
