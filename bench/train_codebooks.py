@@ -36,6 +36,8 @@ if find_spec("nncodec") is None:  # no engine here: training needs none of it
     sys.modules["nncodec"] = _package
 
 from bench.datasets import cache_dir, data_dir, read_safetensors  # noqa: E402
+from bench.training.distilled import distilled_loss  # noqa: E402
+from bench.training.precision import trains_in_bfloat16  # noqa: E402
 from nncodec.train import MLQ, SLQ, CompensatedClustering, Method, StraightThrough  # noqa: E402
 from nncodec.train.steps import cosine, epoch, sgd  # noqa: E402
 
@@ -170,23 +172,6 @@ def cifar(data: Path, device: str, train: int) -> Data:
     return Data(part(*train_images(data, train)), part(*test_images(data, None)), shift=4, mirror=True)
 
 
-def trains_in_bfloat16(kind: type[nn.Module], compiled: bool = False) -> None:
-    """Makes networks of this kind compute in bfloat16 while they train (weights and evaluation stay float32).
-
-    ``compiled`` joins normalisation and activations into the passes around them, which takes a compiler half a minute.
-    """
-    forward = kind.forward
-    training = torch.compile(forward) if compiled else forward
-
-    def mixed(self: nn.Module, images: Tensor) -> Tensor:
-        if not self.training:
-            return forward(self, images)
-        with torch.autocast(images.device.type, torch.bfloat16):
-            return training(self, images).float()
-
-    kind.forward = mixed  # type: ignore[method-assign]  # the class: methods train copies of the network
-
-
 class LeNet300(nn.Module):
     """784-300-100-10 with ReLU; takes raw pixels 0...255 of shape (n, 28, 28)."""
 
@@ -236,19 +221,6 @@ class Distilled:
             with torch.no_grad(), torch.autocast(images.device.type, torch.bfloat16, enabled=self.bfloat16):
                 logits = self.teacher(images).float()
             yield images, (labels, logits)
-
-
-def distilled_loss(
-    share: float, temperature: float = 2.0
-) -> Callable[[Tensor, tuple[Tensor, Tensor]], Tensor]:
-    """Cross entropy with the labels, and for ``share`` with the teacher's softened predictions."""
-
-    def loss(logits: Tensor, targets: tuple[Tensor, Tensor]) -> Tensor:
-        labels, taught = targets
-        soft = -((taught / temperature).softmax(1) * (logits / temperature).log_softmax(1)).sum(1).mean()
-        return (1 - share) * F.cross_entropy(logits, labels) + share * temperature**2 * soft
-
-    return loss
 
 
 def network(name: str, data: Data, folder: Path) -> nn.Module:

@@ -25,7 +25,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from bench.datasets import data_dir
-from bench.train_codebooks import Batches, Data, cifar, mnist, network, top1, trains_in_bfloat16
+from bench.train_codebooks import Batches, Data, cifar, mnist, network, top1
+from bench.training.distilled import distilled_loss
+from bench.training.precision import trains_in_bfloat16
+from bench.training.windows import Windows, add_options, chosen_windows
 from nncodec.train import ENC, Compact, distill
 from nncodec.train.distillation import watching
 from nncodec.train.steps import cosine, epoch, sgd
@@ -46,7 +49,9 @@ def plain(data: Data, size: int = 128) -> list[tuple[Tensor, Tensor]]:
     return list(zip(*(part.split(size) for part in data.train), strict=True))
 
 
-def enc(name: str, data: Data, folder: Path, given: argparse.Namespace) -> dict[str, Any]:
+def enc(
+    name: str, data: Data, folder: Path, given: argparse.Namespace, windows: Windows | None
+) -> dict[str, Any]:
     model = network(name, data, folder).to(given.device).eval()
     examples = plain(Data((data.train[0][: given.examples], data.train[1][: given.examples]), data.test))
     found: dict[str, Any] = {"network": name, "top1": top1(model, data), "untrained": {}}
@@ -65,11 +70,19 @@ def enc(name: str, data: Data, folder: Path, given: argparse.Namespace) -> dict[
             found["untrained"][f"{method} {share:g}"] = row
             print(method, share, row, flush=True)
     if given.epochs:
+        batches: Any
+        loss: Any
+        if windows is None:
+            batches, loss = Batches(data, 128), distill(model)
+        else:
+            batches = windows.lasting(given.epochs).loader(
+                folder, *data.train, batch=128, compiled=not given.no_compile
+            )
+            loss = distilled_loss(0.9, 4.0)
         if given.bfloat16:
-            trains_in_bfloat16(type(model))
+            trains_in_bfloat16(type(model), given.compile)
         method = ENC(0.5, examples=given.examples, epochs=given.epochs, lr=given.lr)
-        loader = _Calibrated(examples, Batches(data, 128))
-        result = method.fit(model, loader, distill(model))
+        result = method.fit(model, _Calibrated(examples, batches), loss)
         found["trained"] = {
             "cost": result.history[0]["cost"],
             "top1": top1(result.model, data),
@@ -84,7 +97,7 @@ def enc(name: str, data: Data, folder: Path, given: argparse.Namespace) -> dict[
 class _Calibrated:
     """Images as they are in the first pass, which measures, and augmented ones in those that train."""
 
-    def __init__(self, examples: list[tuple[Tensor, Tensor]], batches: Batches) -> None:
+    def __init__(self, examples: list[tuple[Tensor, Tensor]], batches: Any) -> None:
         self.examples, self.batches, self.passes = examples, batches, 0
 
     def __len__(self) -> int:
@@ -169,6 +182,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--epochs", type=int, default=10, help="of training after ENC; 0: none")
     parser.add_argument("--lr", type=float, default=3e-4)
     parser.add_argument("--bfloat16", action="store_true", help="train ENC's network in mixed precision")
+    parser.add_argument("--compile", action="store_true", help="with --bfloat16: faster after a minute")
+    add_options(parser)
     parser.add_argument("--shares", type=float, nargs="*", help="of the multiplications")
     parser.add_argument("--methods", nargs="*", help=", ".join(METHODS))
     given = parser.parse_args(arguments)
@@ -184,7 +199,7 @@ def main(arguments: list[str] | None = None) -> int:
             else mnist(folder, given.device)
         )
         data.test = (data.test[0][: given.test], data.test[1][: given.test])
-        found = enc(given.network, data, folder, given)
+        found = enc(given.network, data, folder, given, chosen_windows(parser, given, None))
         name = f"enc_{given.network}"
     else:
         found = (distillation if given.what == "distill" else circulant)(

@@ -27,8 +27,9 @@ from bench.datasets import data_dir, read_safetensors
 from bench.report import environment
 from bench.tasks import task
 from bench.tasks.digits import LeNet5, read_idx
-from bench.train_codebooks import distilled_loss, trains_in_bfloat16
+from bench.training.distilled import distilled_loss
 from bench.training.exactly import encoded, kept
+from bench.training.precision import trains_in_bfloat16
 from bench.training.taught import Taught, learn, learn_shifted
 from nncodec.train import MLPrune, Round, StraightThrough
 from nncodec.train.steps import compressible

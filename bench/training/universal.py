@@ -2,9 +2,11 @@
 
     python -m bench.train_universal lenet5_mnist --out bench/results
     python -m bench.train_universal resnet32_cifar10 --device cuda --out /tmp/run
+    python -m bench.train_universal resnet32_cifar10 --threads 2
 
 On a machine with the engine, the outcome is encoded and the decoded weights are scored. On one without, only the
-weights are written; ``--check FILE`` encodes and scores them later. Batches are made on the device.
+weights are written; ``--check FILE`` encodes and scores them later. Batches are made on the device; on a CPU the larger
+network sees windows of the images, which take a fraction of the time (``--sides`` alone: whole images).
 """
 
 from __future__ import annotations
@@ -14,8 +16,8 @@ import json
 import math
 import sys
 import time
-from collections.abc import Iterator
-from dataclasses import asdict, replace
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
@@ -44,17 +46,38 @@ from bench.datasets import data_dir, read_safetensors  # noqa: E402
 from bench.tasks import task  # noqa: E402
 from bench.tasks.cifar import test_images, train_images  # noqa: E402
 from bench.tasks.digits import read_idx  # noqa: E402
+from bench.training.distilled import distilled_loss  # noqa: E402
+from bench.training.precision import trains_in_bfloat16  # noqa: E402
+from bench.training.views import Stages  # noqa: E402
+from bench.training.windows import Windows, add_options, chosen_windows  # noqa: E402
 from nncodec.train.universal import Universal, exact_codec  # noqa: E402
 
+
+@dataclass(frozen=True)
+class Recipe:
+    """The method, images of a batch, and on a CPU windows of the images."""
+
+    method: Universal
+    batch: int
+    windows: Windows | None = None
+
+
 RECIPES = {
-    "lenet5_mnist": Universal(
-        density=0.016, prune_epochs=15, quantise_epochs=12, tune_epochs=1, lr=0.01, revive=0.1, distill=0.5
+    "lenet5_mnist": Recipe(
+        Universal(
+            density=0.016, prune_epochs=15, quantise_epochs=12, tune_epochs=1, lr=0.01, revive=0.1, distill=0.5
+        ),
+        128,
     ),
-    "resnet32_cifar10": Universal(
-        density=0.095, prune_epochs=20, quantise_epochs=18, tune_epochs=2, lr=0.05, revive=0.1, distill=0.7
+    "resnet32_cifar10": Recipe(
+        Universal(
+            density=0.105, prune_epochs=26, quantise_epochs=41, tune_epochs=1, lr=0.04, revive=0.1, distill=0.8,
+            fine_below=1000,
+        ),
+        128,
+        Windows((24, 28), (58, 10), ("resnet44_cifar10", "resnet32_cifar10")),
     ),
-}
-BATCH = {"lenet5_mnist": 128, "resnet32_cifar10": 256}
+}  # fmt: skip
 
 
 class Batches:
@@ -169,6 +192,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--name", help="of the files written (universal_NETWORK)")
     parser.add_argument("--steps", type=int, help="stop each epoch after so many batches")
     parser.add_argument("--test", type=int, help="score so many test images while training")
+    add_options(parser)
     parser.add_argument("--check", type=Path, metavar="FILE", help="score the weights of an earlier run")
     given = parser.parse_args(arguments)
     data = data_dir(given.data)
@@ -182,8 +206,9 @@ def main(arguments: list[str] | None = None) -> int:
         print(json.dumps(check(given.network, dict(read_safetensors(given.check)), data), indent=1))
         return 0
 
-    recipe = RECIPES[given.network]
-    batch = given.batch or BATCH[given.network]
+    recipe = RECIPES[given.network].method
+    batch = given.batch or RECIPES[given.network].batch
+    windows = chosen_windows(parser, given, RECIPES[given.network].windows if given.device == "cpu" else None)
     for change in given.set:
         key, _, value = change.partition("=")
         recipe = replace(recipe, **{key: type(getattr(recipe, key))(value)})
@@ -198,13 +223,29 @@ def main(arguments: list[str] | None = None) -> int:
         torch.backends.cudnn.benchmark = True
         torch.backends.cuda.matmul.allow_tf32 = True
     began = time.perf_counter()
-    batches, test = load(given.network, data, device, batch, recipe.seed)
-    if given.steps:
-        batches.labels = batches.labels[: given.steps * batch]
+    plain = task(given.network).build(read_safetensors(data / "weights" / f"{given.network}.safetensors"))
+    model: nn.Module
+    loader: Batches | Stages
+    loss: Callable[..., Tensor]
+    if windows is not None:
+        windows = windows.lasting(recipe.prune_epochs + recipe.quantise_epochs + recipe.tune_epochs)
+        images, labels = train_images(data, batch * given.steps if given.steps else 50000)
+        test = test_images(data, None)
+        model, method = plain, replace(recipe, distill=0.0)  # said by the loss
+        loader = windows.loader(
+            data, images, labels, batch=batch, seed=recipe.seed, compiled=not given.no_compile
+        )
+        loss = distilled_loss(recipe.distill, recipe.temperature)
+        trains_in_bfloat16(type(plain), compiled=not given.no_compile)
+    else:
+        model = Trained(plain, flat=given.network == "lenet5_mnist")
+        model, method = model.to(device, memory_format=torch.channels_last), recipe
+        loader, test = load(given.network, data, device, batch, recipe.seed)
+        if given.steps:
+            loader.labels = loader.labels[: given.steps * batch]
+        loss = F.cross_entropy
     if given.test:
         test = test[0][: given.test], test[1][: given.test]
-    plain = task(given.network).build(read_safetensors(data / "weights" / f"{given.network}.safetensors"))
-    model = Trained(plain, flat=given.network == "lenet5_mnist").to(device, memory_format=torch.channels_last)
     start = top1(model, test)
     began_training = time.perf_counter()
     print(f"{given.network}: {start:.2f} % on {device}, {began_training - began:.0f} s to load", flush=True)
@@ -215,14 +256,14 @@ def main(arguments: list[str] | None = None) -> int:
         scores.append(top1(model, test))
         print(f"{done}/{of}: {scores[-1]:.2f} %, {time.perf_counter() - began_training:.1f} s", flush=True)
 
-    method = replace(recipe, inplace=True, progress=report)
-    result = method.fit(model, batches, F.cross_entropy)
+    result = replace(method, inplace=True, progress=report).fit(model, loader, loss)
     for row, value in zip(result.history, scores, strict=True):
         row["score"] = value
     outcome: dict[str, Any] = {
         "network": given.network,
         "recipe": {k: v for k, v in asdict(recipe).items() if v is not None and k not in ("inplace",)},
         "batch": batch, "device": str(device), "torch": torch.__version__,
+        "windows": None if windows is None else asdict(windows),
         "before": start, "after": top1(model, test),
         "seconds": time.perf_counter() - began, "history": result.history,
     }  # fmt: skip

@@ -26,7 +26,8 @@ import nncodec
 from bench.datasets import data_dir
 from bench.report import environment
 from bench.tasks.digits import LeNet5, read_idx
-from bench.train_codebooks import distilled_loss, trains_in_bfloat16
+from bench.training.distilled import distilled_loss
+from bench.training.precision import trains_in_bfloat16
 from bench.training.taught import Taught, learn_shifted
 from nncodec.codecs import Weightless as FilterCodec
 from nncodec.train import MLPrune, Weightless

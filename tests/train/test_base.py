@@ -214,3 +214,20 @@ def test_arguments_that_are_something_else(model: nn.Module, loader: Any) -> Non
 def test_an_empty_loader_is_named(model: nn.Module) -> None:
     with pytest.raises(ValueError, match="loader"):
         Plain().fit(model, [], F.cross_entropy)
+
+
+@pytest.mark.parametrize(
+    ("loader", "batch"),
+    [
+        (torch.zeros(4, 2, 6), "batch 0 is a Tensor"),  # which would unpack into two
+        ([torch.zeros(4, 6)], "batch 0 is a Tensor"),
+        (DataLoader(TensorDataset(torch.zeros(8, 6)), batch_size=4), r"batch 0 is a (list|tuple) of 1"),
+        ([(torch.zeros(4, 6), torch.zeros(4).long()), {"x": 1}], "batch 1 is a dict"),
+    ],
+)
+@pytest.mark.parametrize("method", [Plain(), MLPrune(sparsity=0.5, steps=1), Universal(prune_epochs=1)])
+def test_batches_that_are_no_pairs_are_named(
+    method: Method, loader: Any, batch: str, model: nn.Module
+) -> None:
+    with pytest.raises(TypeError, match=rf"loader must give pairs \(inputs, targets\), but {batch}"):
+        method.fit(model, loader, F.cross_entropy)

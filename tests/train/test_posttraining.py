@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -176,6 +177,26 @@ def test_values_settle_where_the_loss_is_least() -> None:
                     assert float(of.loss(anchored.change(of))) > after * (1 - 1e-6)
                     layer.weight.copy_(kept[0])
                     layer.bias.copy_(kept[1])
+
+
+def test_embeddings_are_rounded_and_other_weights_left() -> None:
+    torch.manual_seed(0)
+    words = nn.Embedding(50, 8).requires_grad_(False)
+    model = nn.Sequential(words, nn.Flatten(), nn.Linear(24, 16), nn.ReLU(), nn.Linear(16, 3))
+    x = torch.randint(50, (90, 3))
+    batches = [(x, torch.arange(90) % 3)]
+    method = PostTraining(
+        sparsity=0.5, prune_steps=1, steps=2, fisher="empirical", precision=0.25, layers=("4.*",)
+    )
+    result = method.fit(model, batches, F.cross_entropy)
+    rounded = result.model[0].weight.detach()
+    step = 2.0 ** math.floor(math.log2(0.25 * float(words.weight.square().mean().sqrt())))
+    torch.testing.assert_close(rounded, (words.weight.detach() / step).round() * step)
+    assert torch.equal(result.model[2].weight, model[2].weight)
+    state = result.model.state_dict()
+    stored = nncodec.decode(nncodec.encode(state, result.codec))
+    assert all(torch.equal(stored[name], value) for name, value in state.items())
+    assert len(nncodec.encode({"w": state["0.weight"]}, "lossless")) < 0.5 * words.weight.nbytes
 
 
 def test_options_are_checked() -> None:

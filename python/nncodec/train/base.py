@@ -151,7 +151,7 @@ class Method(ABC):
         Raises
         ------
         TypeError
-            For a model that is no module, or a loader that can't be iterated.
+            For a model that is no module, a loader that can't be iterated, or batches that are no pairs.
         ValueError
             For an empty loader, a model without layers that the method changes, NaN or infinite parameters.
         """

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from nncodec.train.base import Loader
-from nncodec.train.steps import call, device_of, moved
+from nncodec.train.steps import call, device_of, moved, pairs
 
 __all__ = ["fold_statistics", "freeze_statistics", "measure_statistics"]
 
@@ -46,7 +46,7 @@ def freeze_statistics(model: nn.Module) -> None:
 def measure_statistics(model: nn.Module, loader: Loader) -> None:
     """Running statistics of the weights as they are: plain averages over one pass, all else (dropout) in evaluation.
 
-    ValueError for an empty loader.
+    ValueError for an empty loader, TypeError for batches that are no pairs.
     """
     norms = [m for m in model.modules() if isinstance(m, _NORMS) and m.running_mean is not None]
     if not norms:
@@ -60,7 +60,7 @@ def measure_statistics(model: nn.Module, loader: Loader) -> None:
         module.train()
     device = device_of(model)
     batches = 0
-    for inputs, _ in loader:
+    for inputs, _ in pairs(loader):
         call(model, moved(inputs, device))
         batches += 1
     if not batches:

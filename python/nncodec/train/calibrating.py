@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from nncodec.train.base import Loader
-from nncodec.train.steps import count_examples
+from nncodec.train.steps import count_examples, pairs
 
 __all__ = ["stratified", "warn_of_missing", "warn_of_size"]
 
@@ -23,14 +23,14 @@ def stratified(loader: Loader, count: int, batch: int = 500) -> list[tuple[Any, 
     examples. Otherwise whole batches are drawn. Random numbers come from torch's generator; memory is that of a few
     times ``count`` examples.
 
-    Raises ValueError for an empty loader.
+    Raises ValueError for an empty loader, TypeError for batches that are no pairs.
     """
     inputs: list[Tensor] = []
     labels: list[Tensor] = []
     others: list[tuple[float, Any]] = []
     held = 0
     keys = torch.zeros(0)
-    for x, y in loader:
+    for x, y in pairs(loader):
         if not _classes(x, y) or others:
             others.append((float(torch.rand(())), (x, y)))
             if len(others) > 64:

@@ -69,8 +69,8 @@ class PostTraining(Method):
     batchnorm : bool
         Measure the running statistics of batch normalisations anew, and fold them into weight and bias in the end.
     precision : float
-        All other float parameters are rounded to multiples of a power of two, at most this share of their root mean
-        square; 0: not.
+        Embeddings, and float parameters of fewer than two dimensions, are rounded to multiples of a power of two, at
+        most this share of their root mean square; 0: not. Other weights that are not among the layers stay as they are.
     """
 
     target: float | None = None
@@ -454,9 +454,12 @@ class _Quantising(Pruning):
         if self.options.batchnorm:
             fold_statistics(model)
         if self.options.precision:
+            embeddings = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)}
             with torch.no_grad():
                 for name, p in model.named_parameters():
-                    if name not in self.layers and p.is_floating_point() and p.ndim < 2:
+                    if name in self.layers or not p.is_floating_point():
+                        continue
+                    if p.ndim < 2 or id(p) in embeddings:
                         round_to_powers(p, self.options.precision)
 
     # --- outcome

@@ -27,6 +27,7 @@ __all__ = [
     "length",
     "mean_loss",
     "moved",
+    "pairs",
     "sgd",
 ]
 
@@ -100,10 +101,20 @@ def evaluating(model: nn.Module) -> Iterator[None]:
             module.training = training
 
 
-def first_examples(loader: Iterable[tuple[Any, Any]], count: int) -> Iterator[tuple[Any, Any]]:
+def pairs(loader: Iterable[Any]) -> Iterator[tuple[Any, Any]]:
+    """The batches of a loader; TypeError for one that is no pair of inputs and targets."""
+    for number, batch in enumerate(loader):
+        sequence = isinstance(batch, tuple | list)
+        if not sequence or len(batch) != 2:
+            kind = type(batch).__name__ + (f" of {len(batch)}" if sequence else "")
+            raise TypeError(f"loader must give pairs (inputs, targets), but batch {number} is a {kind}")
+        yield batch[0], batch[1]
+
+
+def first_examples(loader: Iterable[Any], count: int) -> Iterator[tuple[Any, Any]]:
     """Batches from the start of the loader until there are so many examples."""
     seen = 0
-    for inputs, targets in loader:
+    for inputs, targets in pairs(loader):
         yield inputs, targets
         seen += count_examples(targets)
         if seen >= count:
@@ -134,7 +145,7 @@ def mean_loss(
     """Mean of the batches' losses, in the modes the modules are in."""
     device = device_of(model)
     with torch.no_grad():
-        values = [loss(call(model, moved(x, device)), moved(y, device)) for x, y in batches]
+        values = [loss(call(model, moved(x, device)), moved(y, device)) for x, y in pairs(batches)]
     if not values:
         raise ValueError("loader is empty")
     return float(torch.stack(values).mean())
@@ -202,7 +213,7 @@ def epoch(
     total = torch.zeros((), device=device)
     steps = length(loader)
     done = 0
-    for inputs, targets in loader:
+    for inputs, targets in pairs(loader):
         if rate is not None:
             for group in optimizer.param_groups:
                 group["lr"] = rate(done / steps if steps else 0.0)

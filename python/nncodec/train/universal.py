@@ -28,7 +28,7 @@ from nncodec.train.batchnorm import fold_statistics, measure_statistics
 from nncodec.train.flat import FlatWeights
 from nncodec.train.shared import LATTICES, SharedVectors, lattice_vectors, scalar_levels
 from nncodec.train.sparsity import cubic_density, keep_largest, lamp_scores
-from nncodec.train.steps import call, cosine, device_of, length, moved
+from nncodec.train.steps import call, cosine, device_of, length, moved, pairs
 
 if TYPE_CHECKING:
     from nncodec.codecs import Codec
@@ -190,7 +190,7 @@ class _Training(Run):
         steps = length(self.loader)
         total = torch.zeros((), device=self.flat.latent.device)
         done = 0
-        for inputs, targets in self.loader:
+        for inputs, targets in pairs(self.loader):
             at = index + (done / steps if steps else 0.0)
             self._prepare(stage, done, at)
             rate = cosine(self.method.lr, at / self.units)

@@ -1,0 +1,128 @@
+"""Images as they are shown in training: windows of them, with labels and what teachers say of the very same pixels.
+
+A small window costs a small share of a whole image, and a network that averages over positions learns nearly as much
+from it. A teacher need not speak again in every epoch, where every image is shown in a few windows only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+Teacher = Callable[[Tensor], Tensor]
+Batch = tuple[Tensor, tuple[Tensor, Tensor | None]]
+
+
+class Views:
+    """Shuffled batches ``(images, (labels, logits))``; every epoch shows each image in another of a few windows.
+
+    Parameters
+    ----------
+    images, labels : torch.Tensor
+        (n, channels, side, side) and (n,).
+    teachers : sequence of callable
+        Images to logits, of which the mean is kept for every window; none: no logits.
+    views : int
+        Windows of every image; then they begin again. Half of them are mirrored.
+    side : int
+        Pixels of a window.
+    batch, seed : int
+        Images of a batch; of the windows and of the order.
+    shift : int
+        Zeros around every image, where the window would otherwise have less room to move than that.
+
+    Raises
+    ------
+    ValueError
+        For images that are no squares, and windows that are larger or none.
+    """
+
+    def __init__(
+        self,
+        images: Tensor,
+        labels: Tensor,
+        teachers: Sequence[Teacher],
+        *,
+        views: int,
+        side: int,
+        batch: int,
+        shift: int = 4,
+        seed: int = 0,
+    ) -> None:
+        if images.ndim != 4 or images.shape[2] != images.shape[3]:
+            raise ValueError(f"images must have shape (n, channels, side, side), got {tuple(images.shape)}")
+        padded = side + 2 * shift > images.shape[-1]
+        self.padded = F.pad(images, (shift,) * 4) if padded else images
+        room = self.padded.shape[-1] - side + 1
+        if side < 1 or room < 1 or views < 1:
+            raise ValueError(f"{views} windows of {side} pixels cannot be had of {images.shape[-1]}")
+        self.labels, self.side, self.batch = labels, side, batch
+        self.random = torch.Generator().manual_seed(seed)
+        shape = (views, len(images))
+        self._y = torch.randint(room, shape, generator=self.random)
+        self._x = torch.randint(room, shape, generator=self.random)
+        self._mirrored = torch.rand(shape, generator=self.random) < 0.5
+        self._next = 0
+        self._logits = [self._taught(view, teachers) for view in range(views)] if teachers else None
+
+    def __len__(self) -> int:
+        return len(self.labels) // self.batch
+
+    def __iter__(self) -> Iterator[Batch]:
+        view = self._next % len(self._y)
+        self._next += 1
+        order = torch.randperm(len(self.labels), generator=self.random)
+        for pick in order.split(self.batch)[: len(self)]:
+            logits = None if self._logits is None else self._logits[view][pick]
+            yield self._seen(view, pick), (self.labels[pick], logits)
+
+    def _seen(self, view: int, pick: Tensor) -> Tensor:
+        across = torch.arange(self.side)
+        y, x = self._y[view, pick, None] + across, self._x[view, pick, None] + across
+        x = torch.where(self._mirrored[view, pick, None], x.flip(1), x)
+        channel = torch.arange(self.padded.shape[1])
+        seen = self.padded[
+            pick[:, None, None, None], channel[:, None, None], y[:, None, :, None], x[:, None, None, :]
+        ]
+        return seen.contiguous(memory_format=torch.channels_last)
+
+    @torch.no_grad()
+    def _taught(self, view: int, teachers: Sequence[Teacher]) -> Tensor:
+        found = []
+        for pick in torch.arange(len(self.labels)).split(self.batch):
+            seen = self._seen(view, pick)
+            with torch.autocast("cpu", torch.bfloat16):
+                found.append(sum(teacher(seen).float() for teacher in teachers) / len(teachers))
+        return torch.cat(found)
+
+
+class Stages:
+    """One loader after the other, each for so many epochs; then what ``after`` makes, when it is asked for.
+
+    After the last epoch of training only statistics of normalisations are measured.
+    """
+
+    def __init__(self, stages: Sequence[tuple[Views, int]], after: Callable[[], Views]) -> None:
+        self.stages = stages
+        self.after = after
+        self.epoch = 0
+
+    def _now(self) -> Views | None:
+        left = self.epoch
+        for loader, epochs in self.stages:
+            if left < epochs:
+                return loader
+            left -= epochs
+        return None
+
+    def __len__(self) -> int:
+        return len(self._now() or self.stages[-1][0])
+
+    def __iter__(self) -> Iterator[Any]:
+        loader = self._now() or self.after()
+        self.epoch += 1
+        yield from loader
