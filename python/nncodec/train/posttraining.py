@@ -454,10 +454,12 @@ class _Quantising(Pruning):
         if self.options.batchnorm:
             fold_statistics(model)
         if self.options.precision:
+            # By identity: an embedding may share a layer's weight, and then its name comes first.
+            solved = {id(model.get_parameter(name)) for name in self.layers}
             embeddings = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)}
             with torch.no_grad():
-                for name, p in model.named_parameters():
-                    if name in self.layers or not p.is_floating_point():
+                for p in model.parameters():
+                    if id(p) in solved or not p.is_floating_point():
                         continue
                     if p.ndim < 2 or id(p) in embeddings:
                         round_to_powers(p, self.options.precision)
