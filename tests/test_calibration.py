@@ -151,6 +151,18 @@ def test_embedding_counts_its_rows() -> None:
     assert (importance[5] > 0).all()  # never read, but it may be
 
 
+def test_a_weight_that_is_an_embedding_and_a_layer_counts_as_the_layer() -> None:
+    torch.manual_seed(6)
+    words, out = nn.Embedding(7, 4), nn.Linear(4, 7, bias=False)
+    out.weight = words.weight
+    tokens = torch.randint(7, (20,))
+    found = calibrate(nn.Sequential(words, out), [tokens])
+    assert list(found) == ["0.weight"]
+    x = words.weight[tokens].detach().double()
+    np.testing.assert_allclose(found["0.weight"].input, (x.T @ x)[None], rtol=1e-5)
+    assert not found["0.weight"].is_embedding
+
+
 def test_model_comes_back_as_it_was() -> None:
     model = nn.Sequential(
         nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Dropout(0.5), nn.Flatten(), nn.Linear(8, 2)

@@ -230,7 +230,8 @@ def calibrate(
     model : torch.nn.Module
         Run in evaluation mode. Covered are ``nn.Linear``, ``nn.Conv1d/2d/3d`` and ``nn.Embedding`` modules that are
         called; not the insides of ``nn.MultiheadAttention``, recurrent and transposed layers, which have no importance
-        afterwards. A weight that several modules share gets the sum, under its first name.
+        afterwards. A weight that several modules share gets the sum, under its first name; one that is an embedding and
+        a layer too, the sum over the layers.
     batches : iterable
         What the model takes: a tensor, a tuple of positional or a mapping of keyword arguments. A few hundred examples
         of the kind that the network will see. For a loader that gives labels too: ``(x for x, _ in loader)``.

@@ -50,10 +50,18 @@ class Collector:
     def __enter__(self) -> Collector:
         names: dict[int, str] = {}
         self._modes = [(module, module.training) for module in self._model.modules()]
+        # Of a weight that is an embedding and a layer too, the layer's inputs say more than how often rows are read.
+        multiplying = {
+            id(module.weight)
+            for module in self._model.modules()
+            if isinstance(module, _COVERED) and not isinstance(module, nn.Embedding)
+        }
         for prefix, module in self._model.named_modules():
             if isinstance(module, _COVERED):
                 own = f"{prefix}.weight" if prefix else "weight"
                 name = names.setdefault(id(module.weight), own)  # a shared weight counts under its first name
+                if isinstance(module, nn.Embedding) and id(module.weight) in multiplying:
+                    continue
                 self._moments.setdefault(name, _Moments(module))
                 self._hooks.append(module.register_forward_hook(self._watch(name)))
         if not self._moments:

@@ -199,6 +199,35 @@ def test_embeddings_are_rounded_and_other_weights_left() -> None:
     assert len(nncodec.encode({"w": state["0.weight"]}, "lossless")) < 0.5 * words.weight.nbytes
 
 
+class Tied(nn.Module):
+    """Words in and words out by one weight, which bears the embedding's name first."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words = nn.Embedding(12, 8)
+        self.out = nn.Linear(8, 12, bias=False)
+        self.out.weight = self.words.weight
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        logits: torch.Tensor = self.out(self.words(x).sum(1))
+        return logits
+
+
+def test_a_layer_that_shares_its_weight_with_an_embedding_keeps_its_values() -> None:
+    torch.manual_seed(0)
+    model, x = Tied(), torch.randint(12, (96, 3))
+    plain, rounded = (
+        PostTraining(sparsity=0.5, clusters=4, prune_steps=1, steps=2, precision=precision)
+        .fit(model, [(x, torch.arange(96) % 12)], F.cross_entropy)
+        .model
+        for precision in (0.0, 0.5)
+    )
+    assert torch.equal(rounded.out.weight, plain.out.weight)
+    assert rounded.out.weight is rounded.words.weight
+    assert plain.out.weight.unique().numel() <= 4
+    assert plain.out.weight.count_nonzero() <= 48
+
+
 def test_options_are_checked() -> None:
     for wrong in (
         {}, {"target": 5.0, "sparsity": 0.5}, {"target": 0.0}, {"sparsity": 1.0}, {"target": 5.0, "unit": "MB"},

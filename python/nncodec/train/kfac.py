@@ -9,7 +9,7 @@ at once (Hassibi and Stork 1993), which is what quantisation and pruning without
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -150,12 +150,27 @@ def factors(
         examples = count
     found = {}
     for name, layer in moments.items():
-        module = modules[name.rpartition(".")[0]]
+        path = name.rpartition(".")[0]
         if not layer.is_embedding:
+            if isinstance(
+                modules[path], nn.Embedding
+            ):  # calibration goes by the first name of a shared weight
+                path = _layer_of(modules, modules[path].weight)
+            module = modules[path]
+            name = f"{path}.weight" if path else "weight"
             has_bias = bias and getattr(module, "bias", None) is not None
             weight: Tensor = module.weight
             found[name] = _from_moments(layer, examples, has_bias, dtype, weight.device)
     return found
+
+
+def _layer_of(modules: Mapping[str, nn.Module], weight: object) -> str:
+    """The first module but an embedding that has this weight."""
+    return next(
+        path
+        for path, module in modules.items()
+        if not isinstance(module, nn.Embedding) and module._parameters.get("weight") is weight
+    )
 
 
 def _from_moments(
