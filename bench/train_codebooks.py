@@ -38,6 +38,7 @@ if find_spec("nncodec") is None:  # no engine here: training needs none of it
 from bench.datasets import cache_dir, data_dir, read_safetensors  # noqa: E402
 from bench.training.distilled import distilled_loss  # noqa: E402
 from bench.training.precision import trains_in_bfloat16  # noqa: E402
+from bench.training.views import cut  # noqa: E402
 from nncodec.train import MLQ, SLQ, CompensatedClustering, Method, StraightThrough  # noqa: E402
 from nncodec.train.steps import cosine, epoch, sgd  # noqa: E402
 
@@ -139,17 +140,11 @@ class Batches:
     def _seen(self, pick: Tensor) -> Tensor:
         if not self.shift:
             return self.images[pick]
-        device, side = self.images.device, self.images.shape[-1]
-        n = len(pick)
-        across = torch.arange(side, device=device)
-        x = torch.randint(0, 2 * self.shift + 1, (n, 1), device=device) + across
-        y = torch.randint(0, 2 * self.shift + 1, (n, 1), device=device) + across
-        if self.mirror:
-            x = torch.where(torch.rand(n, 1, device=device) < 0.5, x.flip(1), x)
-        channel = torch.arange(self.images.shape[1], device=device)
-        return self.padded[
-            pick[:, None, None, None], channel[:, None, None], y[:, None, :, None], x[:, None, None, :]
-        ]
+        device, n, places = self.images.device, len(pick), 2 * self.shift + 1
+        x = torch.randint(0, places, (n,), device=device)
+        y = torch.randint(0, places, (n,), device=device)
+        mirrored = torch.rand(n, device=device) < 0.5 if self.mirror else None
+        return cut(self.padded, pick, self.images.shape[-1], y, x, mirrored)
 
 
 def mnist(data: Path, device: str) -> Data:

@@ -48,7 +48,7 @@ from bench.tasks.cifar import test_images, train_images  # noqa: E402
 from bench.tasks.digits import read_idx  # noqa: E402
 from bench.training.distilled import distilled_loss  # noqa: E402
 from bench.training.precision import trains_in_bfloat16  # noqa: E402
-from bench.training.views import Stages  # noqa: E402
+from bench.training.views import Stages, cut  # noqa: E402
 from bench.training.windows import Windows, add_options, chosen_windows  # noqa: E402
 from nncodec.train.universal import Universal, exact_codec  # noqa: E402
 
@@ -98,16 +98,13 @@ class Batches:
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         device, shift = self.labels.device, self.shift
         order = torch.randperm(len(self.labels), generator=self.random, device=device)
-        base = torch.arange(self.size, device=device)
         for i in range(len(self)):
             chosen = order[i * self.batch : (i + 1) * self.batch]
-            offsets = torch.randint(2 * shift + 1, (2, self.batch, 1), generator=self.random, device=device)
-            rows, columns = base + offsets[0], base + offsets[1]
+            y, x = torch.randint(2 * shift + 1, (2, self.batch), generator=self.random, device=device)
+            mirrored = None
             if self.mirror:
-                flip = torch.randint(2, (self.batch, 1), generator=self.random, device=device).bool()
-                columns = torch.where(flip, columns.flip(1), columns)
-            found = self.images[chosen[:, None, None], :, rows[:, :, None], columns[:, None, :]]
-            yield found.permute(0, 3, 1, 2), self.labels[chosen]
+                mirrored = torch.randint(2, (self.batch,), generator=self.random, device=device).bool()
+            yield cut(self.images, chosen, self.size, y, x, mirrored), self.labels[chosen]
 
 
 def load(

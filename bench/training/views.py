@@ -17,6 +17,20 @@ Teacher = Callable[[Tensor], Tensor]
 Batch = tuple[Tensor, tuple[Tensor, Tensor | None]]
 
 
+def cut(
+    images: Tensor, pick: Tensor, side: int, y: Tensor, x: Tensor, mirrored: Tensor | None = None
+) -> Tensor:
+    """Windows (n, channels, side, side) of the images of these numbers (n,), from row y and column x (n,) on."""
+    across = torch.arange(side, device=images.device)
+    rows, columns = y[:, None] + across, x[:, None] + across
+    if mirrored is not None:
+        columns = torch.where(mirrored[:, None], columns.flip(1), columns)
+    channel = torch.arange(images.shape[1], device=images.device)
+    return images[
+        pick[:, None, None, None], channel[:, None, None], rows[:, None, :, None], columns[:, None, None, :]
+    ]
+
+
 class Views:
     """Shuffled batches ``(images, (labels, logits))``; every epoch shows each image in another of a few windows.
 
@@ -81,14 +95,8 @@ class Views:
             yield self._seen(view, pick), (self.labels[pick], logits)
 
     def _seen(self, view: int, pick: Tensor) -> Tensor:
-        across = torch.arange(self.side)
-        y, x = self._y[view, pick, None] + across, self._x[view, pick, None] + across
-        x = torch.where(self._mirrored[view, pick, None], x.flip(1), x)
-        channel = torch.arange(self.padded.shape[1])
-        seen = self.padded[
-            pick[:, None, None, None], channel[:, None, None], y[:, None, :, None], x[:, None, None, :]
-        ]
-        return seen.contiguous(memory_format=torch.channels_last)
+        at = (self._y[view, pick], self._x[view, pick], self._mirrored[view, pick])
+        return cut(self.padded, pick, self.side, *at).contiguous(memory_format=torch.channels_last)
 
     @torch.no_grad()
     def _taught(self, view: int, teachers: Sequence[Teacher]) -> Tensor:

@@ -83,27 +83,20 @@ def chosen_windows(
     """What the options say; ``--sides`` without a number is none. Other options change the default."""
     if given.sides == []:
         return None
-    changes = {
-        key: tuple(value) if isinstance(value, list) else value
-        for key, value in (
-            ("sides", given.sides),
-            ("epochs", given.windows),
-            ("teachers", given.teachers),
-            ("views", given.views),
-        )
-        if value is not None
-    }
-    if default is None and not changes:
-        return None
-    if default is None:
-        if given.sides is None or given.windows is None:
-            parser.error("--sides and --windows go together, --teachers and --views with them")
-        default = Windows((1,), (1,), (given.network,))
+    if given.sides is None and given.windows is None and given.teachers is None and given.views is None:
+        return default
+    if default is None and (given.sides is None or given.windows is None):
+        parser.error("--sides and --windows go together, --teachers and --views with them")
     if given.device != "cpu":
         parser.error("windows are made on the CPU: give --device cpu, or --sides without a number")
     if "cifar10" not in given.network:
         parser.error("windows are for the CIFAR-10 networks")
     try:
-        return replace(default, **changes)
+        return Windows(
+            tuple(given.sides or default.sides),
+            tuple(given.windows or default.epochs),
+            tuple(given.teachers or (default.teachers if default else (given.network,))),
+            given.views if given.views is not None else default.views if default else Windows.views,
+        )
     except ValueError as error:
         parser.error(str(error))

@@ -146,6 +146,7 @@ def test_options() -> None:
         ("resnet20_cifar10 --teachers a", "--windows go together"),
         ("resnet20_cifar10 --sides 24 --windows 1 2", "as many epochs as sides"),
         ("resnet20_cifar10 --sides 24 --windows 0", "must be positive"),
+        ("resnet20_cifar10 --sides 24 --windows 1 --views 0", "must be positive"),
         ("resnet20_cifar10 --sides 24 --windows 1 --device cuda", "on the CPU"),
         ("lenet5_mnist --sides 24 --windows 1", "CIFAR-10 networks"),
     ],
