@@ -18,6 +18,7 @@ import math
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from copy import deepcopy
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -37,7 +38,7 @@ if find_spec("nncodec") is None:  # no engine here: training needs none of it
 
 from bench.datasets import cache_dir, data_dir, read_safetensors  # noqa: E402
 from bench.training.distilled import distilled_loss  # noqa: E402
-from bench.training.precision import trains_in_bfloat16  # noqa: E402
+from bench.training.precision import mixed, trains_in_bfloat16  # noqa: E402
 from bench.training.views import cut  # noqa: E402
 from nncodec.train import MLQ, SLQ, CompensatedClustering, Method, StraightThrough  # noqa: E402
 from nncodec.train.steps import cosine, epoch, sgd  # noqa: E402
@@ -213,7 +214,7 @@ class Distilled:
 
     def __iter__(self) -> Iterator[tuple[Tensor, tuple[Tensor, Tensor]]]:
         for images, labels in self.batches:
-            with torch.no_grad(), torch.autocast(images.device.type, torch.bfloat16, enabled=self.bfloat16):
+            with torch.no_grad(), mixed(images.device.type) if self.bfloat16 else nullcontext():
                 logits = self.teacher(images).float()
             yield images, (labels, logits)
 

@@ -47,7 +47,7 @@ from bench.tasks import task  # noqa: E402
 from bench.tasks.cifar import test_images, train_images  # noqa: E402
 from bench.tasks.digits import read_idx  # noqa: E402
 from bench.training.distilled import distilled_loss  # noqa: E402
-from bench.training.precision import trains_in_bfloat16  # noqa: E402
+from bench.training.precision import mixed, trains_in_bfloat16  # noqa: E402
 from bench.training.views import Stages, cut  # noqa: E402
 from bench.training.windows import Windows, add_options, chosen_windows  # noqa: E402
 from nncodec.train.universal import Universal, exact_codec  # noqa: E402
@@ -148,7 +148,7 @@ class Trained(nn.Module):
         self.model, self.flat = model, flat
 
     def forward(self, images: Tensor) -> Tensor:
-        with torch.autocast(images.device.type, torch.bfloat16):
+        with mixed(images.device.type):
             return self.model(images[:, 0] if self.flat else images).float()
 
 

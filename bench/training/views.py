@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from bench.training.precision import mixed
+
 Teacher = Callable[[Tensor], Tensor]
 Batch = tuple[Tensor, tuple[Tensor, Tensor | None]]
 
@@ -103,7 +105,7 @@ class Views:
         found = []
         for pick in torch.arange(len(self.labels)).split(self.batch):
             seen = self._seen(view, pick)
-            with torch.autocast("cpu", torch.bfloat16):
+            with mixed("cpu"):
                 found.append(sum(teacher(seen).float() for teacher in teachers) / len(teachers))
         return torch.cat(found)
 

@@ -19,7 +19,7 @@ from bench.training.views import Stages, Views
 class Windows:
     """Epochs on windows of each side, one after the other, with networks of the data folder as teachers.
 
-    There are ``views`` windows of every image, for sides but the first half as many, and no more than epochs.
+    There are ``views`` windows of every image, for sides but that of most epochs half as many, and no more than epochs.
     """
 
     sides: tuple[int, ...]
@@ -43,6 +43,11 @@ class Windows:
         kept = [(side, share) for side, share in zip(self.sides, shares, strict=True) if share]
         return replace(self, sides=tuple(s for s, _ in kept), epochs=tuple(e for _, e in kept))
 
+    def views_of(self, number: int) -> int:
+        """Windows of every image, of the side of this number."""
+        longest = number == self.epochs.index(max(self.epochs))
+        return min(self.epochs[number], self.views if longest else (self.views + 1) // 2)
+
     def loader(
         self, data: Path, images: Tensor, labels: Tensor, *, batch: int, seed: int = 0, compiled: bool = True
     ) -> Stages:
@@ -54,7 +59,7 @@ class Windows:
             teachers.append(torch.compile(network) if compiled else network)
         made = []
         for number, (side, epochs) in enumerate(zip(self.sides, self.epochs, strict=True)):
-            views = min(epochs, self.views if number == 0 else (self.views + 1) // 2)
+            views = self.views_of(number)
             loader = Views(images, labels, teachers, views=views, side=side, batch=batch, seed=seed + number)
             made.append((loader, epochs))
         return Stages(
@@ -73,7 +78,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--teachers", nargs="+", metavar="NETWORK", help="of windows; default: the network itself"
     )
-    parser.add_argument("--views", type=int, help="windows of every image of the first side")
+    parser.add_argument("--views", type=int, help="windows of every image, of the side of most epochs")
     parser.add_argument("--no-compile", action="store_true", help="slower, but needs no C++ compiler")
 
 

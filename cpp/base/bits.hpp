@@ -51,15 +51,9 @@ class BitReader {
   public:
     explicit BitReader(ByteView data) noexcept : data_(data) {}
 
+    // `n_bits` is at most 32.
     std::uint32_t read(unsigned n_bits) noexcept {
-        while (n_pending_ < n_bits) {
-            if (at_ < data_.size()) {
-                pending_ |= std::uint64_t{data_[at_++]} << n_pending_;
-            } else {
-                truncated_ = true;
-            }
-            n_pending_ += 8;
-        }
+        if (n_pending_ < n_bits) refill(n_bits);
         const auto value = static_cast<std::uint32_t>(pending_ & ((std::uint64_t{1} << n_bits) - 1));
         pending_ >>= n_bits;
         n_pending_ -= n_bits;
@@ -69,14 +63,32 @@ class BitReader {
     // `corrupt` when bytes are left over or the last byte is not filled with zeros.
     Status finish() const noexcept {
         if (truncated_) return Status::truncated;
-        return at_ == data_.size() && pending_ == 0 ? Status::ok : Status::corrupt;
+        const bool all = at_ == data_.size() && n_pending_ < 8;
+        return all && (pending_ & ((std::uint64_t{1} << n_pending_) - 1)) == 0 ? Status::ok : Status::corrupt;
     }
 
   private:
+    void refill(unsigned n_bits) noexcept {
+        if (data_.size() - at_ >= 8) {  // whole bytes up to 56 bits and more; what does not fit comes again
+            pending_ |= load_le<std::uint64_t>(data_.data() + at_) << n_pending_;
+            at_ += (63 - n_pending_) / 8;
+            n_pending_ |= 56;
+            return;
+        }
+        while (n_pending_ < n_bits) {
+            if (at_ < data_.size()) {
+                pending_ |= std::uint64_t{data_[at_++]} << n_pending_;
+            } else {
+                truncated_ = true;
+            }
+            n_pending_ += 8;
+        }
+    }
+
     ByteView data_;
     std::size_t at_ = 0;
-    std::uint64_t pending_ = 0;  // bits read from data but not given out yet; 0 above n_pending_
-    unsigned n_pending_ = 0;     // at most 39: 31 + 8
+    std::uint64_t pending_ = 0;  // not given out yet; above n_pending_ bits of the byte at at_, or 0
+    unsigned n_pending_ = 0;
     bool truncated_ = false;
 };
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <utility>
 
 namespace nncodec {
 namespace {
@@ -17,11 +18,11 @@ constexpr double kBitsPerEntry = 2;         // n * n of them: about four bits fo
 double estimated_gain(const klt::Moments& moments, std::size_t n, double floor) {
     std::vector<double> matrix = moments.matrix;
     for (std::size_t i = 0; i < n; ++i) matrix[i * n + i] += floor;
-    const std::vector<double> pivots = klt::cholesky_pivots(matrix, n);
+    const std::vector<double> pivots = klt::cholesky_pivots(std::move(matrix), n);
     if (pivots.empty()) return std::numeric_limits<double>::max();
     std::int64_t log2 = 0;
     for (std::size_t i = 0; i < n; ++i)
-        log2 += scales::fixed_log2(matrix[i * n + i]) - scales::fixed_log2(pivots[i]);
+        log2 += scales::fixed_log2(moments.matrix[i * n + i] + floor) - scales::fixed_log2(pivots[i]);
     return static_cast<double>(log2) * 0x1p-17 * static_cast<double>(moments.rows);
 }
 
@@ -37,7 +38,7 @@ bool worth_a_study(const scales::View& view, std::size_t element_bytes) noexcept
 
 std::optional<ColumnTransform> fit_column_transform(const FloatSource& source, const scales::View& view,
                                                     double step, const FloatStatistics& statistics,
-                                                    TransformChoice choice, ColumnStudy& study,
+                                                    TransformChoice choice, ColumnStudy* kept,
                                                     std::size_t threads) {
     if (choice == TransformChoice::none || view.flat()) return {};
     const bool automatic = choice == TransformChoice::automatic;
@@ -50,6 +51,8 @@ std::optional<ColumnTransform> fit_column_transform(const FloatSource& source, c
         !(greatest < 0x1p16 * step))
         return {};
 
+    ColumnStudy own;
+    ColumnStudy& study = kept != nullptr ? *kept : own;
     const std::lock_guard lock(study.mutex);
     if (!study.moments) {
         study.moments =
@@ -66,14 +69,15 @@ std::optional<ColumnTransform> fit_column_transform(const FloatSource& source, c
     if (study.values.empty() && !study.without_vectors) {
         std::vector<double> values(n);
         study.vectors.resize(n * n);
-        study.without_vectors = !klt::eigenvectors(moments.matrix, n, values, study.vectors);
+        study.without_vectors = !klt::eigenvectors(
+            kept != nullptr ? moments.matrix : std::move(study.moments->matrix), n, values, study.vectors);
         study.values = std::move(values);
     }
     if (study.without_vectors) return {};
     std::vector<double> values = study.values;
     for (double& value : values) value = std::max(value, 0.0) + floor;
-    klt::EncodedBasis encoded =
-        klt::encode_basis(study.vectors, values, n, static_cast<double>(moments.rows));
+    klt::EncodedBasis encoded = klt::encode_basis(kept != nullptr ? study.vectors : std::move(study.vectors),
+                                                  values, n, static_cast<double>(moments.rows));
 
     ByteWriter out;
     out.u8(kKlt);

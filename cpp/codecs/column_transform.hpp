@@ -37,10 +37,11 @@ struct ColumnStudy {
 bool worth_a_study(const scales::View& view, std::size_t element_bytes) noexcept;
 
 // The Karhunen-Loeve transform of a tensor quantised with this step; nothing where it is impossible, or, for
-// `automatic`, where the estimate says that it cannot pay. The caller compares real costs.
+// `automatic`, where the estimate says that it cannot pay. The caller compares real costs. `kept`, where not
+// null, is used and filled.
 std::optional<ColumnTransform> fit_column_transform(const FloatSource& source, const scales::View& view,
                                                     double step, const FloatStatistics& statistics,
-                                                    TransformChoice choice, ColumnStudy& study,
+                                                    TransformChoice choice, ColumnStudy* kept,
                                                     std::size_t threads);
 
 void write_no_transform(ByteWriter& out);

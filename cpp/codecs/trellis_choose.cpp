@@ -3,6 +3,7 @@
 #include <array>
 #include <cmath>
 #include <numeric>
+#include <utility>
 
 #include "codecs/trellis_scales.hpp"
 #include "codecs/trellis_study.hpp"
@@ -72,20 +73,20 @@ Candidate evaluate(const TensorSide& side, std::span<const float> values, bool c
 double estimated_gain(const klt::Moments& moments, std::size_t n, double floor) {
     std::vector<double> matrix = moments.matrix;
     for (std::size_t i = 0; i < n; ++i) matrix[i * n + i] += floor;
-    const std::vector<double> pivots = klt::cholesky_pivots(matrix, n);
+    const std::vector<double> pivots = klt::cholesky_pivots(std::move(matrix), n);
     if (pivots.empty()) return std::numeric_limits<double>::max();
     std::int64_t log2 = 0;
     for (std::size_t i = 0; i < n; ++i)
-        log2 += scales::fixed_log2(matrix[i * n + i]) - scales::fixed_log2(pivots[i]);
+        log2 += scales::fixed_log2(moments.matrix[i * n + i] + floor) - scales::fixed_log2(pivots[i]);
     return static_cast<double>(log2) * 0x1p-17 * static_cast<double>(moments.rows);
 }
 
-std::optional<klt::EncodedBasis> fit_basis(const klt::Moments& moments, std::size_t n, double floor) {
+std::optional<klt::EncodedBasis> fit_basis(klt::Moments moments, std::size_t n, double floor) {
     std::vector<double> values(n);
     std::vector<double> vectors(n * n);
-    if (moments.rows == 0 || !klt::eigenvectors(moments.matrix, n, values, vectors)) return {};
+    if (moments.rows == 0 || !klt::eigenvectors(std::move(moments.matrix), n, values, vectors)) return {};
     for (double& value : values) value = std::max(value, 0.0) + floor;
-    return klt::encode_basis(vectors, values, n, static_cast<double>(moments.rows));
+    return klt::encode_basis(std::move(vectors), values, n, static_cast<double>(moments.rows));
 }
 
 double mean_square(std::span<const float> values) {
@@ -172,7 +173,7 @@ class Study::Chooser {
             for (std::size_t at = 0; at < numbers_[t].size(); at += n)
                 kernels.push_back(std::span<const float>(numbers_[t]).subspan(at, n));
         }
-        const auto moments =
+        auto moments =
             klt::second_moments(kernels.size(), n, threads_, [&](std::size_t row, std::span<double> out) {
                 std::copy(kernels[row].begin(), kernels[row].end(), out.begin());
             });
@@ -180,7 +181,8 @@ class Study::Chooser {
         for (const std::size_t t : which)
             mean += mean_square(numbers_[t]) / static_cast<double>(which.size());
         if (!(mean > 0)) return;
-        auto found = fit_basis(moments, n, floor_of(step_, mean, moments, n));
+        const double floor = floor_of(step_, mean, moments, n);
+        auto found = fit_basis(std::move(moments), n, floor);
         if (!found) return;
         Model with;
         with.basis = found->basis;
@@ -204,7 +206,7 @@ class Study::Chooser {
         if (n < kFewestColumns || n > klt::kMaxColumns || side.rows < kRowsPerColumn * n) return;
         if (!side.column_steps.empty()) return;
         const std::vector<float>& x = numbers_[0];
-        const auto moments =
+        auto moments =
             klt::second_moments(side.rows, n, threads_, [&](std::size_t row, std::span<double> out) {
                 std::copy_n(x.begin() + static_cast<std::ptrdiff_t>(row * n), n, out.begin());
             });
@@ -212,7 +214,7 @@ class Study::Chooser {
         if (moments.rows == 0 || !(mean > 0)) return;
         const double floor = floor_of(step_, mean, moments, n);
         if (!(estimated_gain(moments, n, floor) > kBitsPerEntry * static_cast<double>(n * n))) return;
-        auto found = fit_basis(moments, n, floor);
+        auto found = fit_basis(std::move(moments), n, floor);
         if (!found) return;
         Model with;
         with.basis = found->basis;

@@ -119,9 +119,7 @@ UniformPlan::UniformPlan(const UniformInput& input, const UniformOptions& option
     }
 
     // Statistics at plain rounding decide transform and classes.
-    ColumnStudy own;
-    Candidate best = choose_transform(best_classes(threads), statistics,
-                                      input.study != nullptr ? *input.study : own, threads);
+    Candidate best = choose_transform(best_classes(threads), statistics, input.study, threads);
     views_ = std::move(best.views);
     scales_ = std::move(best.scales);
     map_ = std::move(best.map);
@@ -162,7 +160,7 @@ UniformPlan::Candidate UniformPlan::best_classes(std::size_t threads) const {
 
 // The transform keeps squared errors only if all weigh the same.
 UniformPlan::Candidate UniformPlan::choose_transform(Candidate plain, const FloatStatistics& statistics,
-                                                     ColumnStudy& study, std::size_t threads) {
+                                                     ColumnStudy* study, std::size_t threads) {
     const bool even = importance_.empty() || std::all_of(importance_.begin(), importance_.end(),
                                                          [&](float w) { return w == importance_.front(); });
     if (shape_views_.size() != 1 || !even) return plain;

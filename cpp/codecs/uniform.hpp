@@ -62,7 +62,7 @@ class UniformPlan {
 
     Candidate candidate(scales::Axes axes, std::size_t threads) const;
     Candidate best_classes(std::size_t threads) const;
-    Candidate choose_transform(Candidate plain, const FloatStatistics& statistics, ColumnStudy& study,
+    Candidate choose_transform(Candidate plain, const FloatStatistics& statistics, ColumnStudy* study,
                                std::size_t threads);
     void dequantise_chunk(const uniform::Dequantiser& dequantiser, std::size_t chunk,
                           std::span<std::uint8_t> out) const;

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <bit>
+#include <cstring>
 #include <utility>
 #include <vector>
 
@@ -111,6 +112,18 @@ void encode_with(Codes& codes, ByteView data, Bytes& out) {
     bits.finish();
 }
 
+// Within `out`, forwards: the last byte of the newest string may be the first one that is written.
+void copy_string(std::span<std::uint8_t> out, std::size_t from, std::size_t to, std::size_t length) noexcept {
+    constexpr std::size_t kWord = 8;
+    if (to - from >= kWord &&
+        out.size() - to >= length + kWord) {  // what is written too much comes later anyway
+        for (std::size_t i = 0; i < length; i += kWord)
+            std::memcpy(out.data() + to + i, out.data() + from + i, kWord);
+        return;
+    }
+    for (std::size_t i = 0; i < length; ++i) out[to + i] = out[from + i];
+}
+
 }  // namespace
 
 void encode(ByteView data, Bytes& out) {
@@ -132,36 +145,32 @@ void encode(ByteView data, Bytes& out) {
 }
 
 void decode(ByteView stream, std::span<std::uint8_t> out) {
-    // A string of the dictionary is where it was first put out: the string of a code and the byte after it.
-    struct Piece {
-        std::size_t at = 0;
-        std::size_t length = 0;
-    };
-    std::vector<Piece> pieces;
+    // A string of the dictionary is where it was first put out: the string of a code and the byte after it,
+    // so from the begin of one code's output to the first byte of the next one's.
+    Bytes memory = take_buffer(sizeof(std::size_t) * (kFull - kLeaves + 1));
+    auto* const begins = reinterpret_cast<std::size_t*>(memory.data());
     BitReader bits(stream);
     std::uint32_t known = kLeaves;
     for (std::size_t at = 0; at < out.size();) {
         const std::uint32_t code = bits.read(width_of(known));
         if (code >= known) throw DecodeError("LZW code " + std::to_string(code) + " does not exist");
+        begins[known - kLeaves] = at;
         std::size_t length = 1;
         if (code < kLeaves) {
             out[at] = static_cast<std::uint8_t>(code);
         } else {
-            const Piece piece = pieces[code - kLeaves];
-            length = piece.length;
+            const std::size_t from = begins[code - kLeaves];
+            length = begins[code - kLeaves + 1] - from + 1;
             if (length > out.size() - at) throw DecodeError("LZW: more bytes than there should be");
-            // One after the other: the last byte of the newest string may be the first one put out here.
-            for (std::size_t i = 0; i < length; ++i) out[at + i] = out[piece.at + i];
+            copy_string(out, from, at, length);
         }
         if (++known > kFull) {
             interruption_point();
-            pieces.clear();
             known = kLeaves;
-        } else {
-            pieces.push_back({at, length + 1});
         }
         at += length;
     }
+    give_buffer(std::move(memory));
     check(bits.finish(), "LZW");
 }
 

@@ -22,10 +22,10 @@ py::bytes encode(const py::object& moments, std::size_t n, double rows, double f
     klt::EncodedBasis encoded;
     {
         const py::gil_scoped_release nogil;
-        if (!klt::eigenvectors(matrix, n, values, vectors))
+        if (!klt::eigenvectors({matrix.begin(), matrix.end()}, n, values, vectors))
             throw ArgumentError("moments have no eigenvectors");
         for (double& value : values) value = (value > 0 ? value : 0) + floor;
-        encoded = klt::encode_basis(vectors, values, n, rows);
+        encoded = klt::encode_basis(std::move(vectors), values, n, rows);
     }
     return to_bytes(encoded.bytes);
 }

@@ -44,7 +44,7 @@ class Basis {
     std::vector<float> rows_;
     std::vector<float> transposed_;  // filled by encoders alone
 
-    friend struct EncodedBasis encode_basis(std::span<const double>, std::span<const double>, std::size_t,
+    friend struct EncodedBasis encode_basis(std::vector<double>, std::span<const double>, std::size_t,
                                             double);
 };
 
@@ -60,11 +60,12 @@ Moments second_moments(std::size_t rows, std::size_t n, std::size_t threads,
 
 // The pivots of the Cholesky decomposition, whose product is the determinant; empty if the matrix is not
 // positive definite.
-std::vector<double> cholesky_pivots(std::span<const double> matrix, std::size_t n);
+std::vector<double> cholesky_pivots(std::vector<double> matrix, std::size_t n);
 
 // Eigenvalues in descending order; eigenvectors as columns of `vectors` (n x n). False if it did not
-// converge. An entry beside the diagonal counts as zero below `tolerance` times the diagonal ones beside it.
-bool eigenvectors(std::span<const double> matrix, std::size_t n, std::span<double> values,
+// converge; `vectors` is then anything. An entry beside the diagonal counts as zero below `tolerance` times
+// the diagonal ones beside it.
+bool eigenvectors(std::vector<double> matrix, std::size_t n, std::span<double> values,
                   std::span<double> vectors, double tolerance = 0x1p-52);
 
 struct EncodedBasis {
@@ -75,7 +76,7 @@ struct EncodedBasis {
 // `vectors` as eigenvectors gives them; `values` are what the coder of the coefficients sees (so that those
 // far below the quantiser's error should be raised to it) and decide, with the number of rows, how fine each
 // row of the basis is worth.
-EncodedBasis encode_basis(std::span<const double> vectors, std::span<const double> values, std::size_t n,
+EncodedBasis encode_basis(std::vector<double> vectors, std::span<const double> values, std::size_t n,
                           double rows);
 
 // Untrusted: throws DecodeError. n from kMinColumns to kMaxColumns.

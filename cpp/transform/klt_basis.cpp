@@ -67,9 +67,9 @@ Basis build(std::vector<std::int32_t>& entries, std::size_t n) {
 
 }  // namespace
 
-EncodedBasis encode_basis(std::span<const double> vectors, std::span<const double> values, std::size_t n,
+EncodedBasis encode_basis(std::vector<double> vectors, std::span<const double> values, std::size_t n,
                           double rows) {
-    std::vector<double> target(vectors.begin(), vectors.end());  // transposed: row k is vector k
+    std::vector<double>& target = vectors;  // what is left to be coded; transposed: column k is vector k
     std::vector<double> v(n);
     std::vector<double> sum(n);
     std::vector<std::int32_t> entries(n * (n + 1) / 2);
@@ -103,6 +103,7 @@ EncodedBasis encode_basis(std::span<const double> vectors, std::span<const doubl
         kernels().reflect(of_row.data(), of_row.size(), k + 1, n, target.data() + k * n, sum.data());
     }
 
+    vectors = {};  // memory for what is built
     EncodedBasis encoded{build(entries, n), {}};
     encoded.basis.transposed_.resize(n * encoded.basis.stride_);
     for (std::size_t r = 0; r < n; ++r) {

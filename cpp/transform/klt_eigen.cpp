@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 #include <numeric>
+#include <utility>
 
 #include "transform/klt.hpp"
 
@@ -15,8 +16,33 @@ constexpr int kMaxIterations = 60;  // per eigenvalue; two or three are usual
 struct Tridiagonal {
     std::vector<double> diagonal;
     std::vector<double> below;  // below[i] couples i and i + 1; the last one is 0
-    std::vector<double> basis;  // row i: the i-th vector of the basis in which the matrix is tridiagonal
+    std::span<double> basis;    // row i: the i-th vector of the basis in which the matrix is tridiagonal
 };
+
+void transpose(std::span<double> a, std::size_t n) noexcept {
+    for (std::size_t i = 0; i < n; ++i) {
+        for (std::size_t j = 0; j < i; ++j) std::swap(a[i * n + j], a[j * n + i]);
+    }
+}
+
+// Row k becomes what row order[k] was.
+void permute_rows(std::span<double> a, std::size_t n, std::vector<std::size_t> order) {
+    std::vector<double> kept(n);
+    const auto row = [&](std::size_t i) { return a.begin() + static_cast<std::ptrdiff_t>(i * n); };
+    const auto width = static_cast<std::ptrdiff_t>(n);
+    for (std::size_t first = 0; first < n; ++first) {
+        if (order[first] == first) continue;
+        std::copy_n(row(first), width, kept.begin());
+        std::size_t to = first;
+        for (std::size_t from = order[to]; from != first; from = order[to]) {
+            std::copy_n(row(from), width, row(to));
+            order[to] = to;
+            to = from;
+        }
+        std::copy_n(kept.begin(), width, row(to));
+        order[to] = to;
+    }
+}
 
 // a - 2 v v' a with v' v = 2 / scale, on the rows of `a` from v's first index on; `sum` is scratch.
 void reflect_rows(std::span<const double> v, double scale, std::size_t first, std::size_t n,
@@ -31,13 +57,13 @@ void reflect_rows(std::span<const double> v, double scale, std::size_t first, st
     }
 }
 
-Tridiagonal tridiagonalise(std::vector<double> a, std::size_t n) {
-    Tridiagonal t{std::vector<double>(n), std::vector<double>(n), std::vector<double>(n * n)};
-    std::vector<double> reflections(n * n);  // row k: the vector of step k
-    std::vector<double> scales(n);           // 2 / (v' v), 0 for no reflection
+// `basis`: n x n, for the outcome's.
+Tridiagonal tridiagonalise(std::vector<double> a, std::size_t n, std::span<double> basis) {
+    Tridiagonal t{std::vector<double>(n), std::vector<double>(n), basis};
+    std::vector<double> scales(n);  // 2 / (v' v), 0 for no reflection
     std::vector<double> w(n);
     for (std::size_t k = 0; k + 1 < n; ++k) {
-        double* v = reflections.data() + k * n;
+        double* v = a.data() + k * n;  // which no later step reads, but for its diagonal entry
         double square = 0;
         for (std::size_t i = k + 1; i < n; ++i) {
             v[i] = a[i * n + k];
@@ -67,15 +93,13 @@ Tridiagonal tridiagonalise(std::vector<double> a, std::size_t n) {
     }
     for (std::size_t i = 0; i < n; ++i) t.diagonal[i] = a[i * n + i];
     // H0 H1 ... applied to the identity from the last one on; the columns of the product are the basis.
-    std::vector<double> product(n * n);
-    for (std::size_t i = 0; i < n; ++i) product[i * n + i] = 1;
+    std::fill(basis.begin(), basis.end(), 0.0);
+    for (std::size_t i = 0; i < n; ++i) basis[i * n + i] = 1;
     for (std::size_t k = n; k-- > 0;) {
         if (scales[k] == 0) continue;
-        reflect_rows(std::span(reflections).subspan(k * n, n), scales[k], k + 1, n, product, w);
+        reflect_rows(std::span<const double>(a).subspan(k * n, n), scales[k], k + 1, n, basis, w);
     }
-    for (std::size_t i = 0; i < n; ++i) {
-        for (std::size_t j = 0; j < n; ++j) t.basis[j * n + i] = product[i * n + j];
-    }
+    transpose(basis, n);
     return t;
 }
 
@@ -140,8 +164,7 @@ bool diagonalise(Tridiagonal& t, std::size_t n, double tolerance) noexcept {
 
 }  // namespace
 
-std::vector<double> cholesky_pivots(std::span<const double> matrix, std::size_t n) {
-    std::vector<double> a(matrix.begin(), matrix.end());
+std::vector<double> cholesky_pivots(std::vector<double> a, std::size_t n) {
     std::vector<double> pivots(n);
     for (std::size_t k = 0; k < n; ++k) {
         const double pivot = pivots[k] = a[k * n + k];
@@ -154,18 +177,17 @@ std::vector<double> cholesky_pivots(std::span<const double> matrix, std::size_t 
     return pivots;
 }
 
-bool eigenvectors(std::span<const double> matrix, std::size_t n, std::span<double> values,
+bool eigenvectors(std::vector<double> matrix, std::size_t n, std::span<double> values,
                   std::span<double> vectors, double tolerance) {
-    Tridiagonal t = tridiagonalise({matrix.begin(), matrix.end()}, n);
+    Tridiagonal t = tridiagonalise(std::move(matrix), n, vectors);
     if (!diagonalise(t, n, tolerance)) return false;
     std::vector<std::size_t> order(n);
     std::iota(order.begin(), order.end(), std::size_t{0});
     std::stable_sort(order.begin(), order.end(),
                      [&](std::size_t a, std::size_t b) { return t.diagonal[a] > t.diagonal[b]; });
-    for (std::size_t k = 0; k < n; ++k) {
-        values[k] = t.diagonal[order[k]];
-        for (std::size_t i = 0; i < n; ++i) vectors[i * n + k] = t.basis[order[k] * n + i];
-    }
+    for (std::size_t k = 0; k < n; ++k) values[k] = t.diagonal[order[k]];
+    permute_rows(vectors, n, std::move(order));
+    transpose(vectors, n);
     return true;
 }
 

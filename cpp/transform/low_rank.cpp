@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <numeric>
+#include <utility>
 
 #include "base/error.hpp"
 #include "transform/klt.hpp"
@@ -82,7 +83,7 @@ Factors decompose(std::span<const double> matrix, std::size_t rows, std::size_t 
     double shift = 0;
     for (std::size_t i = 0; i < n; ++i) shift = std::max(shift, moments[i * n + i]);
     for (std::size_t i = 0; i < n; ++i) moments[i * n + i] += shift;
-    if (!klt::eigenvectors(moments, n, values, vectors, kTolerance))
+    if (!klt::eigenvectors(std::move(moments), n, values, vectors, kTolerance))
         throw ArgumentError("singular values of a matrix were not found");
     // Rows times eigenvectors are orthogonal; their lengths are the singular values, more exactly so than the
     // roots of the eigenvalues.

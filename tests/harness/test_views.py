@@ -119,6 +119,11 @@ def test_loss_is_least_where_the_student_says_what_the_teacher_says() -> None:
     torch.testing.assert_close(alone(taught, (labels, -taught)), expected)
 
 
+def test_most_windows_are_of_the_side_of_most_epochs() -> None:
+    windows = Windows((20, 24, 28), (6, 9, 1), ("a",), 5)
+    assert [windows.views_of(number) for number in range(3)] == [3, 5, 1]
+
+
 def windows_of(options: str, default: Windows | None = None) -> Windows | None:
     parser = argparse.ArgumentParser()
     parser.add_argument("network")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -104,6 +105,28 @@ def test_ternary_layers_have_three_values(trained: nn.Module) -> None:
         assert len(torch.unique(result.model.state_dict()[key])) <= 3
 
 
+def test_levels_come_step_by_step(trained: nn.Module) -> None:
+    """Over the share of the epochs that `blend` says, and then the network sees nothing else."""
+
+    def values_seen(blend: float) -> list[int]:
+        model, seen = deepcopy(trained), []
+
+        def loss(outputs: Tensor, targets: Tensor) -> Tensor:
+            seen.append(model.get_parameter("6.weight").unique().numel())
+            return F.cross_entropy(outputs, targets)
+
+        method = Universal(
+            density=0.4, prune_epochs=0, quantise_epochs=4, tune_epochs=0, blend=blend, lr=0.01, inplace=True
+        )
+        method.fit(model, batches(), loss)  # four epochs of eight batches
+        return seen
+
+    assert max(values_seen(0.0)) <= 3
+    seen = values_seen(0.5)
+    assert min(seen[:16]) > 3
+    assert max(seen[16:]) <= 3
+
+
 def test_resumed_runs_end_in_the_same_bits(trained: nn.Module, tmp_path: Path) -> None:
     options: dict[str, Any] = {
         "density": 0.3,
@@ -186,7 +209,7 @@ def test_folded_normalisation_is_the_same_function() -> None:
 @pytest.mark.parametrize(
     "kw",
     [{"density": 0}, {"lattice": "b"}, {"dimension": 3, "lattice": "a2"}, {"step": 0}, {"scales": "x"},
-     {"prune_epochs": -1}],
+     {"prune_epochs": -1}, {"blend": 1.5}],
 )  # fmt: skip
 def test_bad_options(kw: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=next(iter(kw)).split("_")[-1]):

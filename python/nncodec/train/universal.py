@@ -49,6 +49,8 @@ class Universal(Method):
     prune_epochs, quantise_epochs, tune_epochs : int
         Epochs in which weights are pruned gradually, in which levels still move (lattice ``z`` of dimension 1 without
         dither only), and in which only the shared vectors do.
+    blend : float
+        Share of the quantise epochs over which the model passes from its float weights to their levels; 0: at once.
     step : float
         Quantiser step, in units of the mean magnitude of the surviving weights (of the layer, or of all).
     levels : int
@@ -83,6 +85,7 @@ class Universal(Method):
     prune_epochs: int = 10
     quantise_epochs: int = 10
     tune_epochs: int = 2
+    blend: float = 0.5
     step: float = 1.0
     levels: int = 1
     fine_below: int = 0
@@ -113,6 +116,8 @@ class Universal(Method):
             raise ValueError(f"step and levels must be positive, got {self.step!r} and {self.levels!r}")
         if min(self.prune_epochs, self.quantise_epochs, self.tune_epochs) < 0:
             raise ValueError("epochs must not be negative")
+        if not 0 <= self.blend <= 1:
+            raise ValueError(f"blend must be from 0 to 1, got {self.blend!r}")
         if self.scales not in ("layer", "network"):
             raise ValueError(f"scales must be 'layer' or 'network', got {self.scales!r}")
 
@@ -214,11 +219,11 @@ class _Training(Run):
             density = cubic_density(pruned, 1.0, method.density)
             self.mask = keep_largest(lamp_scores(flat.latent, flat.pieces), density)
         if stage == "quantise" and self._scalar:
-            # From the float weights to their levels over the first half of the stage: a jump would undo much.
+            # From the float weights to their levels step by step: a jump would undo much.
             self._levels().write_to(flat.shown)
-            share = 2 * (at - method.prune_epochs) / method.quantise_epochs
-            if share < 1:
-                flat.shown.lerp_(flat.latent * self.mask, 1 - share)
+            passed, over = at - method.prune_epochs, method.blend * method.quantise_epochs
+            if passed < over:
+                flat.shown.lerp_(flat.latent * self.mask, 1 - passed / over)
         else:
             torch.mul(flat.latent, self.mask, out=flat.shown)
 
