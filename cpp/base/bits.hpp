@@ -69,7 +69,8 @@ class BitReader {
 
   private:
     void refill(unsigned n_bits) noexcept {
-        if (data_.size() - at_ >= 8) {  // whole bytes up to 56 bits and more; what does not fit comes again
+        if (data_.size() - at_ >=
+            8) {  // then 56 to 63 bits are pending, and above them some of the next byte
             pending_ |= load_le<std::uint64_t>(data_.data() + at_) << n_pending_;
             at_ += (63 - n_pending_) / 8;
             n_pending_ |= 56;
@@ -87,8 +88,8 @@ class BitReader {
 
     ByteView data_;
     std::size_t at_ = 0;
-    std::uint64_t pending_ = 0;  // not given out yet; above n_pending_ bits of the byte at at_, or 0
-    unsigned n_pending_ = 0;
+    std::uint64_t pending_ = 0;  // not given out yet; above n_pending_ bits, those of the byte at at_ or 0
+    unsigned n_pending_ = 0;     // at most 63
     bool truncated_ = false;
 };
 

@@ -37,8 +37,8 @@ struct ColumnStudy {
 bool worth_a_study(const scales::View& view, std::size_t element_bytes) noexcept;
 
 // The Karhunen-Loeve transform of a tensor quantised with this step; nothing where it is impossible, or, for
-// `automatic`, where the estimate says that it cannot pay. The caller compares real costs. `kept`, where not
-// null, is used and filled.
+// `automatic`, where the estimate says that it cannot pay. The caller compares real costs. `kept` is used
+// and filled; null: memory is given back before the basis is coded.
 std::optional<ColumnTransform> fit_column_transform(const FloatSource& source, const scales::View& view,
                                                     double step, const FloatStatistics& statistics,
                                                     TransformChoice choice, ColumnStudy* kept,

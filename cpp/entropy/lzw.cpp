@@ -146,21 +146,22 @@ void encode(ByteView data, Bytes& out) {
 
 void decode(ByteView stream, std::span<std::uint8_t> out) {
     // A string of the dictionary is where it was first put out: the string of a code and the byte after it,
-    // so from the begin of one code's output to the first byte of the next one's.
-    Bytes memory = take_buffer(sizeof(std::size_t) * (kFull - kLeaves + 1));
-    auto* const begins = reinterpret_cast<std::size_t*>(memory.data());
+    // so from the start of one code's output to the first byte of the next one's.
+    const std::size_t codes = std::min<std::size_t>(kFull - kLeaves, out.size()) + 1;
+    Bytes memory = take_buffer(sizeof(std::size_t) * codes);
+    auto* const starts = reinterpret_cast<std::size_t*>(memory.data());
     BitReader bits(stream);
     std::uint32_t known = kLeaves;
     for (std::size_t at = 0; at < out.size();) {
         const std::uint32_t code = bits.read(width_of(known));
         if (code >= known) throw DecodeError("LZW code " + std::to_string(code) + " does not exist");
-        begins[known - kLeaves] = at;
+        starts[known - kLeaves] = at;
         std::size_t length = 1;
         if (code < kLeaves) {
             out[at] = static_cast<std::uint8_t>(code);
         } else {
-            const std::size_t from = begins[code - kLeaves];
-            length = begins[code - kLeaves + 1] - from + 1;
+            const std::size_t from = starts[code - kLeaves];
+            length = starts[code - kLeaves + 1] - from + 1;
             if (length > out.size() - at) throw DecodeError("LZW: more bytes than there should be");
             copy_string(out, from, at, length);
         }

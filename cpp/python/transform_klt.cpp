@@ -1,3 +1,5 @@
+#include <utility>
+
 #include "python/convert.hpp"
 #include "transform/klt.hpp"
 #include "transform/klt_integer.hpp"

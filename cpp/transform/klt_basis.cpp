@@ -103,7 +103,7 @@ EncodedBasis encode_basis(std::vector<double> vectors, std::span<const double> v
         kernels().reflect(of_row.data(), of_row.size(), k + 1, n, target.data() + k * n, sum.data());
     }
 
-    vectors = {};  // memory for what is built
+    std::vector<double>().swap(vectors);  // memory for what is built
     EncodedBasis encoded{build(entries, n), {}};
     encoded.basis.transposed_.resize(n * encoded.basis.stride_);
     for (std::size_t r = 0; r < n; ++r) {

@@ -179,24 +179,31 @@ def test_values_settle_where_the_loss_is_least() -> None:
                     layer.bias.copy_(kept[1])
 
 
-def test_embeddings_are_rounded_and_other_weights_left() -> None:
+@pytest.mark.parametrize(
+    ("options", "of_words", "of_bias"),
+    [({"precision": 0.25}, 0.25, 0.25), ({"precision": 0.5, "embedding_precision": 0.0625}, 0.0625, 0.5)],
+)
+def test_embeddings_are_rounded_and_other_weights_left(
+    options: dict[str, float], of_words: float, of_bias: float
+) -> None:
     torch.manual_seed(0)
     words = nn.Embedding(50, 8).requires_grad_(False)
     model = nn.Sequential(words, nn.Flatten(), nn.Linear(24, 16), nn.ReLU(), nn.Linear(16, 3))
     x = torch.randint(50, (90, 3))
     batches = [(x, torch.arange(90) % 3)]
     method = PostTraining(
-        sparsity=0.5, prune_steps=1, steps=2, fisher="empirical", precision=0.25, layers=("4.*",)
+        sparsity=0.5, prune_steps=1, steps=2, fisher="empirical", layers=("4.*",), **options
     )
     result = method.fit(model, batches, F.cross_entropy)
-    rounded = result.model[0].weight.detach()
-    step = 2.0 ** math.floor(math.log2(0.25 * float(words.weight.square().mean().sqrt())))
-    torch.testing.assert_close(rounded, (words.weight.detach() / step).round() * step)
+    for index, before, share in (("0.weight", words.weight, of_words), ("2.bias", model[2].bias, of_bias)):
+        rounded, of = result.model.get_parameter(index).detach(), before.detach()
+        step = 2.0 ** math.floor(math.log2(share * float(of.square().mean().sqrt())))
+        torch.testing.assert_close(rounded, (of / step).round() * step)
     assert torch.equal(result.model[2].weight, model[2].weight)
     state = result.model.state_dict()
     stored = nncodec.decode(nncodec.encode(state, result.codec))
     assert all(torch.equal(stored[name], value) for name, value in state.items())
-    assert len(nncodec.encode({"w": state["0.weight"]}, "lossless")) < 0.5 * words.weight.nbytes
+    assert len(nncodec.encode({"w": state["0.weight"]}, "lossless")) < 0.6 * words.weight.nbytes
 
 
 class Tied(nn.Module):
@@ -232,6 +239,7 @@ def test_options_are_checked() -> None:
     for wrong in (
         {}, {"target": 5.0, "sparsity": 0.5}, {"target": 0.0}, {"sparsity": 1.0}, {"target": 5.0, "unit": "MB"},
         {"target": 5.0, "clusters": 1}, {"target": 5.0, "dead_zone": 0.0}, {"target": 5.0, "precision": -1.0},
+        {"target": 5.0, "embedding_precision": -1.0},
         {"target": 5.0, "prune_steps": 0}, {"target": 5.0, "steps": 0}, {"target": 5.0, "cap": 0.0},
     ):  # fmt: skip
         with pytest.raises(ValueError, match=r"must|one of"):

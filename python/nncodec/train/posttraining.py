@@ -71,6 +71,8 @@ class PostTraining(Method):
     precision : float
         Embeddings, and float parameters of fewer than two dimensions, are rounded to multiples of a power of two, at
         most this share of their root mean square; 0: not. Other weights that are not among the layers stay as they are.
+    embedding_precision : float, optional
+        The same for embeddings alone, which may be most of a file; None: as ``precision``.
     """
 
     target: float | None = None
@@ -89,6 +91,7 @@ class PostTraining(Method):
     batchnorm: bool = True
     precision: float = 1 / 32
     layers: tuple[str, ...] = ("*",)
+    embedding_precision: float | None = None
 
     def __post_init__(self) -> None:
         if (self.target is None) == (self.sparsity is None):
@@ -105,6 +108,8 @@ class PostTraining(Method):
             raise ValueError(f"dead_zone must be above 0 and at most 2, got {self.dead_zone!r}")
         if not 0 <= self.precision < float("inf"):
             raise ValueError(f"precision must be at least 0, got {self.precision!r}")
+        if self.embedding_precision is not None and not 0 <= self.embedding_precision < float("inf"):
+            raise ValueError(f"embedding_precision must be at least 0, got {self.embedding_precision!r}")
         if not 0 < self.cap <= 1:
             raise ValueError(f"cap must be above 0 and at most 1, got {self.cap!r}")
         if self.prune_steps < 1:
@@ -453,16 +458,21 @@ class _Quantising(Pruning):
         """Fold statistics, round what is no weight of these layers."""
         if self.options.batchnorm:
             fold_statistics(model)
-        if self.options.precision:
-            # By identity: an embedding may share a layer's weight, and then its name comes first.
-            solved = {id(model.get_parameter(name)) for name in self.layers}
-            embeddings = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)}
-            with torch.no_grad():
-                for p in model.parameters():
-                    if id(p) in solved or not p.is_floating_point():
-                        continue
-                    if p.ndim < 2 or id(p) in embeddings:
-                        round_to_powers(p, self.options.precision)
+        precision = self.options.precision
+        of_embeddings = self.options.embedding_precision
+        if of_embeddings is None:
+            of_embeddings = precision
+        # By identity: an embedding may share a layer's weight, and then its name comes first.
+        solved = {id(model.get_parameter(name)) for name in self.layers}
+        embeddings = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)}
+        with torch.no_grad():
+            for p in model.parameters():
+                if id(p) in solved or not p.is_floating_point():
+                    continue
+                if id(p) in embeddings and of_embeddings:
+                    round_to_powers(p, of_embeddings)
+                elif id(p) not in embeddings and p.ndim < 2 and precision:
+                    round_to_powers(p, precision)
 
     # --- outcome
 

@@ -49,8 +49,6 @@ class Universal(Method):
     prune_epochs, quantise_epochs, tune_epochs : int
         Epochs in which weights are pruned gradually, in which levels still move (lattice ``z`` of dimension 1 without
         dither only), and in which only the shared vectors do.
-    blend : float
-        Share of the quantise epochs over which the model passes from its float weights to their levels; 0: at once.
     step : float
         Quantiser step, in units of the mean magnitude of the surviving weights (of the layer, or of all).
     levels : int
@@ -77,6 +75,9 @@ class Universal(Method):
     precision : float
         All other parameters are rounded to multiples of a power of two, at most this share of 1.5 times their median
         magnitude.
+    blend : float
+        Share of the quantise epochs over which the model passes from its float weights to their levels, where these
+        still move; 0: at once.
     seed
         Also of the dither.
     """
@@ -85,7 +86,6 @@ class Universal(Method):
     prune_epochs: int = 10
     quantise_epochs: int = 10
     tune_epochs: int = 2
-    blend: float = 0.5
     step: float = 1.0
     levels: int = 1
     fine_below: int = 0
@@ -102,6 +102,7 @@ class Universal(Method):
     distill: float = 0.0
     temperature: float = 3.0
     precision: float = 1 / 32
+    blend: float = 0.5
 
     def __post_init__(self) -> None:
         if not 0 < self.density <= 1:
