@@ -15,7 +15,7 @@ from bench.datasets import data_dir
 from bench.suite import Options, Row
 from bench.train_codebooks import Batches, Data, cifar, mnist, network, top1
 
-__all__ = ["NETWORKS", "Subject", "measured", "row", "subject"]
+__all__ = ["NETWORKS", "Subject", "measured", "named", "row", "subject"]
 
 NETWORKS = ("lenet300", "lenet5_mnist", "resnet20_cifar10")
 _CIFAR_IMAGES = 10_000  # training images; all would only take memory here
@@ -90,12 +90,8 @@ def row(entry: str, of: Subject, model: nn.Module, codec: Mapping[str, Any], **m
 
 def measured(entry: str, of: Subject, model: nn.Module, size: int, **more: Any) -> Row:
     """The row of a model that came out of a file of so many bytes."""
-    method, network_, setting = entry.split("/")
     return {
-        "entry": entry,
-        "method": method,
-        "network": network_,
-        "setting": setting,
+        **named(entry),
         "original": of.top1,
         "accuracy": top1(model, of.data),
         "bytes": size,
@@ -103,6 +99,11 @@ def measured(entry: str, of: Subject, model: nn.Module, size: int, **more: Any) 
         "weights": density(model),
         **more,
     }
+
+
+def named(entry: str) -> Row:
+    """The first columns: ``method/network/setting``, whole and in parts."""
+    return {"entry": entry, **dict(zip(("method", "network", "setting"), entry.split("/"), strict=True))}
 
 
 def density(model: nn.Module) -> float:

@@ -9,19 +9,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from functools import cache
+from dataclasses import dataclass
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 import nncodec
 from bench.datasets import data_dir, minilm, read_safetensors
+from bench.networks.common import named
 from bench.suite import Options, Row
 from bench.tasks import sentences
+from bench.tasks.task import loaded
 from bench.tasks.wordpiece import WordPiece
 from nncodec.train import PostTraining
 
@@ -42,16 +43,13 @@ class _Subject:
     judges: list[str]
     split: WordPiece
     wanted: Tensor
-    cache: dict[str, Any] = field(default_factory=dict)
 
+    @cached_property
     def calibration(self) -> tuple[nncodec.Calibration, float]:
-        """By the same texts as PostTraining's, and the seconds it took; made once."""
-        if "calibration" not in self.cache:
-            start = time.process_time()
-            made = nncodec.calibrate(self.model, iter(self.batches))
-            self.cache["calibration"] = made, time.process_time() - start
-        found: tuple[nncodec.Calibration, float] = self.cache["calibration"]
-        return found
+        """By the same texts as PostTraining's, and the seconds it took."""
+        start = time.process_time()
+        made = nncodec.calibrate(self.model, iter(self.batches))
+        return made, time.process_time() - start
 
     def row(self, entry: str, state: dict[str, Tensor], size: int, seconds: float) -> Row:
         """What these weights, out of a file of so many bytes, are worth."""
@@ -59,12 +57,8 @@ class _Subject:
         cosines = (found * self.wanted).sum(1).double()
         floats = [value for value in state.values() if value.is_floating_point()]
         elements = sum(value.numel() for value in floats)
-        method, network, setting = entry.split("/")
         return {
-            "entry": entry,
-            "method": method,
-            "network": network,
-            "setting": setting,
+            **named(entry),
             "original": 100.0,
             "accuracy": 100 * float(cosines.mean()),
             "bytes": size,
@@ -101,8 +95,7 @@ def rows(options: Options) -> Iterator[Row]:
 def _network(tensors: dict[str, Any]) -> nn.Module:
     model = sentences.MiniLM(tensors)
     del model.pooler
-    model.load_state_dict({name: torch.tensor(np.asarray(value)) for name, value in tensors.items()})
-    return model.eval()
+    return loaded(model, tensors)
 
 
 @cache
@@ -133,7 +126,7 @@ def _ours(bits: int, of: _Subject) -> Row:
 
 
 def _trellis(bits: int, of: _Subject, options: Options) -> Row:
-    calibration, seconds = of.calibration()
+    calibration, seconds = of.calibration
     start = time.process_time()
     blob = nncodec.encode(
         of.model.state_dict(),
