@@ -4,7 +4,6 @@
 // cross.
 #pragma once
 
-#include <array>
 #include <cstdint>
 #include <span>
 
@@ -13,38 +12,38 @@
 
 namespace nncodec {
 
-// Appends bits to `out`, which must outlive the writer.
+// Appends bits to `out`, which must outlive the writer and is its own until finish(), which gives it its
+// size.
 class BitWriter {
   public:
-    explicit BitWriter(Bytes& out) noexcept : out_(out) {}
+    explicit BitWriter(Bytes& out) noexcept : out_(out), at_(out.size()) {}
 
     // The low `n_bits` (0 .. 32) bits of value; the others must be 0.
     void write(std::uint32_t value, unsigned n_bits) {
         pending_ |= std::uint64_t{value} << n_pending_;
         n_pending_ += n_bits;
-        if (n_pending_ < 32) return;
-        append(4);
-        pending_ >>= 32;
-        n_pending_ -= 32;
+        // Without a branch on how many bytes are full: eight are stored, and the full ones kept.
+        if (out_.size() - at_ < sizeof pending_) [[unlikely]]
+            out_.resize(2 * at_ + kLeast);
+        store_le(out_.data() + at_, pending_);
+        at_ += n_pending_ / 8;
+        pending_ >>= n_pending_ & ~7U;
+        n_pending_ %= 8;
     }
 
     // Fills the last byte with zeros. Call once, at the end.
     void finish() {
-        append((n_pending_ + 7) / 8);
-        pending_ = 0;
-        n_pending_ = 0;
+        out_.resize(at_);
+        if (n_pending_ != 0) out_.push_back(static_cast<std::uint8_t>(pending_));
     }
 
   private:
-    void append(unsigned n_bytes) {
-        std::array<std::uint8_t, 8> bytes;
-        store_le(bytes.data(), pending_);
-        out_.insert(out_.end(), bytes.begin(), bytes.begin() + n_bytes);
-    }
+    static constexpr std::size_t kLeast = 64;
 
     Bytes& out_;
+    std::size_t at_;
     std::uint64_t pending_ = 0;
-    unsigned n_pending_ = 0;  // below 32 between calls
+    unsigned n_pending_ = 0;  // below 8 between calls
 };
 
 class BitReader {

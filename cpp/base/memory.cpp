@@ -14,7 +14,6 @@
 namespace nncodec {
 namespace {
 
-constexpr std::size_t kHugePage = std::size_t{2} << 20;
 constexpr std::size_t kMostKept = std::size_t{12} << 20;   // what a window of an encoder holds
 constexpr std::size_t kLeastKept = std::size_t{64} << 10;  // smaller ones come from the heap without faults
 
@@ -102,7 +101,11 @@ Bytes take_buffer(std::size_t least) {
             all.free.erase(std::next(fits).base());
         }
     }
-    buffer.resize(std::max(least, buffer.capacity()));
+    if (buffer.capacity() < least) {
+        buffer.reserve(least);
+        advise_huge_pages(buffer.data(), buffer.capacity());
+    }
+    buffer.resize(buffer.capacity());
     return buffer;
 }
 

@@ -10,6 +10,8 @@
 
 namespace nncodec {
 
+constexpr std::size_t kHugePage = std::size_t{2} << 20;
+
 // Asks for huge pages (one fault for 2 MiB) where the system has them on demand; a hint, nothing else.
 void advise_huge_pages(void* data, std::size_t size) noexcept;
 
@@ -34,7 +36,7 @@ class Block {
 };
 
 // Buffers that are used again, so that only the first of them meet page faults. At most some megabytes are
-// kept; the rest goes back to the system.
+// kept; the rest goes back to the system. What they have of whole aligned huge pages lies on such.
 Bytes take_buffer(std::size_t least);  // of at least so many bytes, whatever they are
 void give_buffer(Bytes&& buffer) noexcept;
 

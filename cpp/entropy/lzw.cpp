@@ -4,6 +4,8 @@
 #include <array>
 #include <bit>
 #include <cstring>
+#include <memory>
+#include <numeric>
 #include <utility>
 #include <vector>
 
@@ -16,32 +18,37 @@ namespace {
 
 constexpr std::uint32_t kLeaves = 256;
 constexpr std::uint32_t kFull = 1U << kMaxCodeBits;
-constexpr std::size_t kMostRanks = 64;                   // rows of 128 bytes: eight megabytes of them
-constexpr std::size_t kRowsFrom = std::size_t{1} << 14;  // bytes: before, a table of that size costs more
+constexpr std::size_t kTreeFrom = std::size_t{1} << 14;  // bytes: before, memory of that size costs more
 
 // Width of the next code when `known` codes exist on the encoder's side.
 unsigned width_of(std::uint32_t known) noexcept {
     return static_cast<unsigned>(std::bit_width(known - 1));
 }
 
-// (code, byte) to code, open addressing; at most half full.
+// The string in hand, and the strings there are: one byte longer ones by (code, byte), open addressing, at
+// most half full.
 class Dictionary {
   public:
     Dictionary() : slots_(kSlots) {}
 
     void clear() { std::fill(slots_.begin(), slots_.end(), Slot{}); }
+    void start(std::uint8_t byte) noexcept { code_ = byte; }
+    std::uint32_t code() const noexcept { return code_; }
 
-    // The code of `prefix` followed by `byte`; if there is none, it becomes `fresh` and kFull is returned.
-    std::uint32_t find_or_add(std::uint32_t prefix, std::uint8_t byte, std::uint32_t fresh) noexcept {
-        const std::uint32_t key = (prefix << 8 | byte) + 1;
-        for (std::uint32_t at = key * 2654435761U >> (32 - kSlotBits);; at = (at + 1) % kSlots) {
-            if (slots_[at].key == key) return slots_[at].code;
-            if (slots_[at].key == 0) {
-                if (fresh < kFull) slots_[at] = {key, fresh};
-                return kFull;
+    // Goes on to the string one byte longer; false if there is none.
+    bool advance(std::uint8_t byte) noexcept {
+        key_ = (code_ << 8 | byte) + 1;
+        for (at_ = key_ * 2654435761U >> (32 - kSlotBits);; at_ = (at_ + 1) % kSlots) {
+            if (slots_[at_].key == key_) {
+                code_ = slots_[at_].code;
+                return true;
             }
+            if (slots_[at_].key == 0) return false;
         }
     }
+
+    // Adds the string that there was not.
+    void add(std::uint32_t code) noexcept { slots_[at_] = {key_, code}; }
 
   private:
     static constexpr unsigned kSlotBits = 17;
@@ -51,66 +58,145 @@ class Dictionary {
         std::uint32_t code = 0;
     };
     std::vector<Slot> slots_;
+    std::uint32_t code_ = 0;
+    std::uint32_t key_ = 0;  // what was looked for, and where it should have been
+    std::uint32_t at_ = 0;
 };
 
-// The codes that continue each code, one row of them per code: for data of few byte values, whose rows are
-// short, one look-up without a search.
-class Rows {
-  public:
-    // `ranks`: of the byte values that occur, in any order, below `width`.
-    Rows(const std::array<std::uint8_t, 256>& ranks, std::size_t width)
-        : ranks_(ranks),
-          width_(width),
-          memory_(take_buffer(sizeof(std::uint16_t) * std::size_t{kFull} * width)),
-          codes_(reinterpret_cast<std::uint16_t*>(memory_.data())) {
-        clear();
-    }
-    Rows(const Rows&) = delete;
-    Rows& operator=(const Rows&) = delete;
-    ~Rows() { give_buffer(std::move(memory_)); }
-
-    void clear() noexcept { std::fill_n(codes_, std::size_t{kLeaves} * width_, std::uint16_t{0}); }
-
-    std::uint32_t find_or_add(std::uint32_t prefix, std::uint8_t byte, std::uint32_t fresh) noexcept {
-        std::uint16_t& code = codes_[std::size_t{prefix} * width_ + ranks_[byte]];
-        if (code != 0) return code;
-        if (fresh < kFull) {
-            code = static_cast<std::uint16_t>(fresh);
-            std::fill_n(&codes_[std::size_t{fresh} * width_], width_, std::uint16_t{0});
+template <typename Strings>
+void encode_with(Strings& strings, ByteView data, Bytes& out) {
+    BitWriter bits(out);
+    std::uint32_t known = kLeaves;
+    strings.start(data[0]);
+    for (const std::uint8_t byte : data.subspan(1)) {
+        if (strings.advance(byte)) continue;
+        bits.write(strings.code(), width_of(known));
+        if (known < kFull) strings.add(known);
+        if (++known > kFull) {
+            interruption_point();
+            strings.clear();
+            known = kLeaves;
         }
-        return kFull;
+        strings.start(byte);
+    }
+    bits.write(strings.code(), width_of(known));
+    bits.finish();
+}
+
+// Byte values that occur, the commonest first.
+struct Ranks {
+    explicit Ranks(ByteView data) noexcept {
+        // Neighbours tend to be equal: two counters each, lest one wait for the other.
+        std::array<std::uint32_t, 256> counts{}, others{};
+        for (std::size_t i = 0; i + 1 < data.size(); i += 2) {
+            ++counts[data[i]];
+            ++others[data[i + 1]];
+        }
+        if (data.size() % 2 != 0) ++counts[data.back()];
+        for (std::size_t byte = 0; byte < 256; ++byte) counts[byte] += others[byte];
+        std::array<std::uint8_t, 256> bytes;
+        std::iota(bytes.begin(), bytes.end(), std::uint8_t{0});
+        std::sort(bytes.begin(), bytes.end(),
+                  [&](int a, int b) { return std::pair(counts[b], a) < std::pair(counts[a], b); });
+        while (used < 256 && counts[bytes[used]] != 0) {
+            byte_of[used] = bytes[used];
+            of[bytes[used]] = static_cast<std::uint8_t>(used);
+            ++used;
+        }
+    }
+
+    std::size_t used = 0;
+    std::array<std::uint8_t, 256> of{};
+    std::array<std::uint8_t, 256> byte_of{};
+};
+
+// The same with a tree, for data of few byte values: a string that was ever continued has a row, where the
+// next byte is found without a search. Most strings have none, and a row fills a cache line or two, so that
+// those which are often met stay near.
+template <std::size_t kLines>
+class Tree {
+  public:
+    static constexpr std::size_t kMostRanks = 32 * kLines - 5;
+
+    Tree(const Ranks& ranks, std::size_t n)
+        : ranks_(ranks),
+          most_rows_(std::min(kMostRows, ranks.used + n)),
+          memory_(take_buffer(most_rows_ * sizeof(Row) + kHugePage)) {
+        void* at = memory_.data();
+        std::size_t size = memory_.size();
+        rows_ = static_cast<Row*>(std::align(kHugePage, most_rows_ * sizeof(Row), at, size));
+    }
+    Tree(const Tree&) = delete;
+    Tree& operator=(const Tree&) = delete;
+    ~Tree() { give_buffer(std::move(memory_)); }
+
+    void encode(ByteView data, Bytes& out) {
+        BitWriter bits(out);
+        clear();
+        std::uint32_t known = kLeaves;
+        Row* row = &rows_[ranks_.of[data[0]]];
+        std::size_t i = 1;
+        while (i < data.size()) {
+            std::size_t rank = ranks_.of[data[i]];
+            const std::uint16_t child = row->children[rank];
+            if (row->has_row >> rank & 1) {
+                row = &rows_[child];
+                ++i;
+                continue;
+            }
+            std::uint32_t code = row->code;
+            if (child != 0) {  // the longest string; nothing continues it yet
+                code = child;
+                if (++i == data.size()) {
+                    bits.write(code, width_of(known));
+                    return bits.finish();
+                }
+                row->has_row |= std::uint64_t{1} << rank;
+                row->children[rank] = static_cast<std::uint16_t>(n_rows_);
+                row = &rows_[n_rows_++];
+                *row = Row{};
+                row->code = child;
+                rank = ranks_.of[data[i]];
+            }
+            bits.write(code, width_of(known));
+            row->children[rank] = static_cast<std::uint16_t>(known);  // 0 when there are all codes
+            if (++known > kFull) {
+                interruption_point();
+                clear();
+                known = kLeaves;
+            }
+            row = &rows_[rank];
+            ++i;
+        }
+        bits.write(row->code, width_of(known));
+        bits.finish();
     }
 
   private:
-    std::array<std::uint8_t, 256> ranks_;
-    std::size_t width_;
-    // 0: none, for no string has the code of a single byte. Rows are cleared when their code is made.
-    Bytes memory_;
-    std::uint16_t* codes_;
-};
+    struct Row {
+        std::uint64_t has_row = 0;                         // of its children, by rank
+        std::uint16_t code = 0;                            // of the string itself
+        std::array<std::uint16_t, kMostRanks> children{};  // their rows, or codes; 0: no such string
+    };
+    static_assert(sizeof(Row) == 64 * kLines);
+    // Each has a code below it, but for those of single bytes, which come first.
+    static constexpr std::size_t kMostRows = kFull - kLeaves + kMostRanks;
 
-template <typename Codes>
-void encode_with(Codes& codes, ByteView data, Bytes& out) {
-    BitWriter bits(out);
-    std::uint32_t known = kLeaves;
-    std::uint32_t code = data[0];
-    for (const std::uint8_t byte : data.subspan(1)) {
-        const std::uint32_t longer = codes.find_or_add(code, byte, known);
-        if (longer != kFull) {
-            code = longer;
-            continue;
-        }
-        bits.write(code, width_of(known));
-        code = byte;
-        if (++known > kFull) {
-            interruption_point();
-            codes.clear();
-            known = kLeaves;
+    void clear() noexcept {
+        n_rows_ = ranks_.used;
+        for (std::size_t rank = 0; rank < n_rows_; ++rank) {
+            rows_[rank] = Row{};
+            rows_[rank].code = ranks_.byte_of[rank];
         }
     }
-    bits.write(code, width_of(known));
-    bits.finish();
-}
+
+    const Ranks& ranks_;
+    std::size_t most_rows_;
+    Bytes memory_;
+    Row* rows_;  // on huge pages where the system has them: a step of a walk is to any of a thousand small
+                 // ones
+    std::size_t n_rows_ = 0;
+};
 
 // Within `out`, forwards: the last byte of the newest string may be the first one that is written.
 void copy_string(std::span<std::uint8_t> out, std::size_t from, std::size_t to, std::size_t length) noexcept {
@@ -128,17 +214,10 @@ void copy_string(std::span<std::uint8_t> out, std::size_t from, std::size_t to, 
 
 void encode(ByteView data, Bytes& out) {
     if (data.empty()) return;
-    std::array<std::uint8_t, 256> ranks{};
-    std::array<bool, 256> occurs{};
-    for (const std::uint8_t byte : data) occurs[byte] = true;
-    std::size_t used = 0;
-    for (std::size_t byte = 0; byte < 256; ++byte) {
-        ranks[byte] = static_cast<std::uint8_t>(used);
-        used += occurs[byte];
-    }
-    if (data.size() >= kRowsFrom && used <= kMostRanks) {
-        Rows rows(ranks, used);
-        return encode_with(rows, data, out);
+    if (data.size() >= kTreeFrom) {
+        const Ranks ranks(data);
+        if (ranks.used <= Tree<1>::kMostRanks) return Tree<1>(ranks, data.size()).encode(data, out);
+        if (ranks.used <= Tree<2>::kMostRanks) return Tree<2>(ranks, data.size()).encode(data, out);
     }
     Dictionary dictionary;
     encode_with(dictionary, data, out);

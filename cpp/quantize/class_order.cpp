@@ -11,10 +11,20 @@
 namespace nncodec::class_order {
 namespace {
 
+// Elements from `first` on, from both ends towards the middle: where neighbours have one class, each waits
+// for the place of the one before, and so two wait at a time.
 template <typename T>
 void restore_from(std::size_t first, std::span<const std::uint8_t> classes, std::span<const T> values,
-                  Places& next, std::span<T> out) noexcept {
-    for (std::size_t i = first; i < classes.size(); ++i) out[i] = values[next[classes[i]]++];
+                  Places& next, const Places& places, std::span<T> out) noexcept {
+    Counts last;
+    std::copy(places.begin() + 1, places.end(), last.begin());
+    std::size_t end = classes.size();
+    for (; end - first >= 2; ++first) {
+        out[first] = values[next[classes[first]]++];
+        --end;
+        out[end] = values[--last[classes[end]]];
+    }
+    if (first != end) out[first] = values[next[classes[first]]];
 }
 
 void check_sizes(std::size_t classes, const Places& places, std::size_t values, std::size_t out) {
@@ -88,14 +98,14 @@ void restore(std::span<const std::uint8_t> classes, const Places& places,
     if (active_isa() == Isa::avx512)
         done = restore_avx512(classes.data(), classes.size(), values.data(), next.data(), out.data());
 #endif
-    restore_from(done, classes, values, next, out);
+    restore_from(done, classes, values, next, places, out);
 }
 
 void restore(std::span<const std::uint8_t> classes, const Places& places, std::span<const float> values,
              std::span<float> out) {
     check_sizes(classes.size(), places, values.size(), out.size());
     Places next = places;
-    restore_from(0, classes, values, next, out);
+    restore_from(0, classes, values, next, places, out);
 }
 
 }  // namespace nncodec::class_order
