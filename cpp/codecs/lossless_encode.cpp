@@ -94,36 +94,55 @@ std::vector<Encoding> encode(std::span<const Part> parts, std::size_t threads) {
 
     std::vector<Task> tasks;
     std::vector<PartStatistics> statistics(parts.size());
-    std::mutex adding;
     for (std::size_t i = 0; i < parts.size(); ++i) {
         for (std::size_t c = 0; c < encodings[i].chunks(); ++c) tasks.push_back({i, c});
         statistics[i].rows.resize(encodings[i].chunks());
     }
-    parallel_for(tasks.size(), threads, [&](std::size_t t) {
-        const Plan& plan = *encodings[tasks[t].part].plan_;
-        if (!plan.model.has_symbols()) return;
-        ChunkStatistics chunk = gather(plan, plan.chunk(tasks[t].chunk));
-        const std::lock_guard lock(adding);
-        statistics[tasks[t].part].add(tasks[t].chunk, std::move(chunk));
-    });
-    parallel_for(parts.size(), threads, [&](std::size_t i) {
-        Encoding& encoding = encodings[i];
+    // Each loop ends with what takes least at its end, so that no thread is left waiting for long: models of
+    // large parts take longest to choose, small ones are tried in two ways.
+    const auto by_size = [&](bool largest_first) {
+        std::stable_sort(tasks.begin(), tasks.end(), [&](const Task& a, const Task& b) {
+            const std::size_t of_a = parts[a.part].data.size();
+            const std::size_t of_b = parts[b.part].data.size();
+            return largest_first ? of_a > of_b : of_a < of_b;
+        });
+    };
+    std::mutex adding;
+    std::vector<std::size_t> done(parts.size());
+    const auto choose = [&](std::size_t part) {
+        Encoding& encoding = encodings[part];
         Plan& plan = *encoding.plan_;
-        if (plan.numbers == 0) return;
-        if (plan.model.has_symbols()) choose_model(plan, statistics[i]);
-        statistics[i] = {};
+        if (plan.model.has_symbols()) choose_model(plan, statistics[part]);
+        statistics[part] = {};
         encoding.model_ = serialise(plan, plan.model);
         encoding.version_ = plan.model.column_class.empty() ? 1 : kColumnsVersion;
         if (plan.data.size() <= kMostAhead) encoding.ready_.resize(plan.chunks());
-    });
+    };
+    by_size(true);
     parallel_for(tasks.size(), threads, [&](std::size_t t) {
-        Encoding& encoding = encodings[tasks[t].part];
-        if (encoding.ready_.empty()) return;
-        encoding.ready_[tasks[t].chunk] =
-            encode_chunk(*encoding.plan_, encoding.plan_->model, tasks[t].chunk);
+        const auto [part, chunk] = tasks[t];
+        const Plan& plan = *encodings[part].plan_;
+        ChunkStatistics of_chunk;
+        if (plan.model.has_symbols()) of_chunk = gather(plan, plan.chunk(chunk));
+        {
+            const std::lock_guard lock(adding);
+            if (plan.model.has_symbols()) statistics[part].add(chunk, std::move(of_chunk));
+            if (++done[part] < encodings[part].chunks()) return;
+            done[part] = 0;
+        }
+        choose(part);
     });
-    parallel_for(parts.size(), threads, [&](std::size_t i) {
-        if (!encodings[i].ready_.empty()) encodings[i].settle();
+    by_size(false);
+    parallel_for(tasks.size(), threads, [&](std::size_t t) {
+        const auto [part, chunk] = tasks[t];
+        Encoding& encoding = encodings[part];
+        if (encoding.ready_.empty()) return;
+        encoding.ready_[chunk] = encode_chunk(*encoding.plan_, encoding.plan_->model, chunk);
+        {
+            const std::lock_guard lock(adding);
+            if (++done[part] < encoding.chunks()) return;
+        }
+        encoding.settle();
     });
     return encodings;
 }
