@@ -3,41 +3,12 @@
 #include <immintrin.h>
 
 #include "entropy/rans_kernels.hpp"
+#include "entropy/rans_refill_avx2.hpp"
 
 namespace nncodec::rans {
 namespace {
 
 constexpr int kVector = 8;  // lanes in a register
-
-// For each set of lanes: which of the next words lane i takes, were it in the set: the number of lanes before
-// it there.
-struct WordOrder {
-    alignas(64) std::uint64_t of[256];
-};
-constexpr WordOrder kWordOrder = [] {
-    WordOrder order{};
-    for (unsigned set = 0; set < 256; ++set) {
-        std::uint64_t next = 0;
-        for (unsigned lane = 0; lane < kVector; ++lane) {
-            order.of[set] |= next << (8 * lane);
-            next += (set >> lane) & 1;
-        }
-    }
-    return order;
-}();
-
-// Lanes that fell below 2^16 take the next words in ascending order. Reads 16 bytes.
-inline __m256i refill(__m256i state, const std::uint8_t*& words) noexcept {
-    const __m256i low = _mm256_cmpeq_epi32(_mm256_srli_epi32(state, 16), _mm256_setzero_si256());
-    const auto set = static_cast<unsigned>(_mm256_movemask_ps(_mm256_castsi256_ps(low)));
-    const __m256i next = _mm256_cvtepu16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(words)));
-    const __m256i order =
-        _mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(&kWordOrder.of[set])));
-    words += 2 * static_cast<unsigned>(__builtin_popcount(set));
-    const __m256i refilled =
-        _mm256_or_si256(_mm256_slli_epi32(state, 16), _mm256_permutevar8x32_epi32(next, order));
-    return _mm256_blendv_epi8(state, refilled, low);
-}
 
 // Four vectors of numbers below 256 as 32 bytes in order.
 inline __m256i narrow(__m256i a, __m256i b, __m256i c, __m256i d) noexcept {
@@ -77,7 +48,7 @@ void decode_steps(const DecodeTask& task, std::size_t row_table, std::size_t ste
             const __m256i place = _mm256_and_si256(_mm256_srli_epi32(entry[v], 8), slot_mask);
             const __m256i next = _mm256_add_epi32(_mm256_mullo_epi32(_mm256_srli_epi32(entry[v], 20), upper),
                                                   _mm256_add_epi32(upper, place));
-            state[v] = refill(next, words);
+            state[v] = refill(next, _mm256_set1_epi32(-1), words);
             entry[v] = _mm256_and_si256(entry[v], byte_mask);
         }
         if constexpr (kVectors == 2) {

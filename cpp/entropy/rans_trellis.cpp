@@ -181,7 +181,9 @@ namespace {
 std::size_t decode_steps(TrellisBlock& block, std::size_t steps, unsigned lanes, bool vectors) {
     std::size_t done = 0;
 #if defined(__x86_64__)
-    if (vectors) done = decode_block_avx512(block, steps, lanes);
+    if (vectors)
+        done = active_isa() == Isa::avx512 ? decode_block_avx512(block, steps, lanes)
+                                           : decode_block_avx2(block, steps, lanes);
 #endif
     if (done != 0) return done;
     if (!decode_block_scalar(block, steps, lanes)) throw DecodeError("rANS stream ends before its symbols");
@@ -189,7 +191,8 @@ std::size_t decode_steps(TrellisBlock& block, std::size_t steps, unsigned lanes,
 }
 
 bool has_vectors(unsigned lanes) {
-    return active_isa() == Isa::avx512 && lanes >= 16;
+    const Isa isa = active_isa();
+    return (isa == Isa::avx512 && lanes >= 16) || (isa == Isa::avx2 && lanes >= 8);
 }
 
 bool is_constant(const std::uint8_t* from, std::size_t n) noexcept {
@@ -223,7 +226,11 @@ std::size_t decode_large(const TrellisTables& tables, TrellisBlock& block, std::
 std::size_t decode_some(const TrellisTables& tables, TrellisBlock& block, std::size_t steps, unsigned lanes) {
 #if defined(__x86_64__)
     if (has_vectors(lanes)) {
-        if (const std::size_t done = decode_alike_avx512(block, steps, lanes); done != 0) return done;
+        if (active_isa() == Isa::avx512) {
+            if (const std::size_t done = decode_alike_avx512(block, steps, lanes); done != 0) return done;
+        } else if (tables.same_bits) {
+            return decode_steps(block, steps, lanes, true);
+        }
         if (is_constant(block.contexts, lanes)) return decode_large(tables, block, steps, lanes);
         return decode_steps(block, 1, lanes, tables.same_bits);
     }

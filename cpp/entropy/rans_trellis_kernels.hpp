@@ -50,7 +50,7 @@ struct TrellisBlock {
     const std::uint8_t*
         contexts;  // of step i, lane j: contexts[i * context_stride + j]; whole vectors are read
     std::size_t context_stride;
-    std::int16_t* out;
+    std::int16_t* out;  // whole vectors are written
     std::size_t out_stride;
     alignas(64) std::uint32_t rans[kBlockLanes];
     alignas(64) std::uint16_t state[kBlockLanes];  // of the trellis
@@ -60,6 +60,7 @@ struct TrellisBlock {
 bool decode_block_scalar(TrellisBlock& block, std::size_t steps, unsigned lanes) noexcept;
 // The same as far as whole vectors of words can be read, for pairs that all have as many buckets; returns the
 // steps done.
+std::size_t decode_block_avx2(TrellisBlock& block, std::size_t steps, unsigned lanes) noexcept;
 std::size_t decode_block_avx512(TrellisBlock& block, std::size_t steps, unsigned lanes) noexcept;
 // The same for 16, 32 or 64 lanes, as far as all lanes of a step have one context, and that has at most 64
 // buckets.
