@@ -86,7 +86,7 @@ def kernels() -> Iterator[Kernel]:
     few = classes[:40].ravel().tolist()
     yield Kernel(
         "class order",
-        lambda: _core.class_order_restore(classes, decoded, restored),
+        lambda: _core.class_order_restore(classes, decoded, restored, 12),
         values.nbytes,
         lambda: class_order.restore(few, few),
         4 * len(few),

@@ -53,7 +53,8 @@ void trellis_dequantise(const py::object& levels, const py::object& out, float s
     trellis::dequantise(in, trellis::code_of(states), points, step, context.span(), lanes, values);
 }
 
-void restore_order(const py::object& classes, const py::object& values, const py::object& out) {
+void restore_order(const py::object& classes, const py::object& values, const py::object& out,
+                   std::size_t n_classes) {
     const BufferView of(classes, "classes");
     const BufferView from(values, "values");
     const BufferView to(out, "out", true);
@@ -61,7 +62,7 @@ void restore_order(const py::object& classes, const py::object& values, const py
     const auto in = from.as<std::int16_t>("values");
     const auto restored = writable<std::int16_t>(to, "out");
     const py::gil_scoped_release nogil;
-    class_order::restore(at, class_order::places_of(at), in, restored);
+    class_order::restore(at, class_order::places_of(at, n_classes), in, restored);
 }
 
 void classes_of_row(int own, const py::object& parts, const py::object& map, const py::object& out) {
@@ -156,8 +157,9 @@ void register_trellis(py::module_& m) {
           "alphabet"_a = "plain", "lanes"_a = 32, "contexts"_a = py::none(), "offsets"_a = py::none(),
           "reach"_a = 0, "n_contexts"_a = 1, "Fill `out` (float32) with the values of `levels` (int16).");
     m.def(
-        "class_order_restore", &restore_order, "classes"_a, "values"_a, "out"_a,
-        "Fill `out` (int16) with `values` that come by class: those of class 0, in order, then of class 1.");
+        "class_order_restore", &restore_order, "classes"_a, "values"_a, "out"_a, "n_classes"_a = 256,
+        "Fill `out` (int16) with `values` that come by class: those of class 0, in order, then of class 1. "
+        "Fastest where `n_classes` says that there are few.");
     m.def("class_order_classes_of_row", &classes_of_row, "own"_a, "parts"_a, "map"_a, "out"_a,
           "Fill `out` (uint8) with map[own + part], each sum clamped to 0 .. 255.");
     m.def("class_order_counts", &counts_of, "classes"_a, "n_classes"_a = 256,

@@ -48,9 +48,13 @@ Counts counts_of(std::span<const std::uint8_t> classes, [[maybe_unused]] std::si
     Counts counts{};
     std::size_t i = 0;
 #if defined(__x86_64__)
-    constexpr std::size_t kFew = 64;  // a pass over all elements for each
-    if (active_isa() == Isa::avx512 && n_classes <= kFew)
-        i = count_avx512(classes.data(), classes.size(), static_cast<unsigned>(n_classes), counts.data());
+    // A pass over all elements for each class: only where there are few.
+    const auto few = static_cast<unsigned>(n_classes);
+    if (active_isa() == Isa::avx512 && n_classes <= 64) {
+        i = count_avx512(classes.data(), classes.size(), few, counts.data());
+    } else if (active_isa() == Isa::avx2 && n_classes <= 32) {
+        i = count_avx2(classes.data(), classes.size(), few, counts.data());
+    }
 #endif
     // Neighbours tend to have one class: eight counters each, lest one wait for the other.
     constexpr std::size_t kCounters = 8;

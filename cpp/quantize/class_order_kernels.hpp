@@ -1,4 +1,4 @@
-// The loops of class_order that AVX-512 fills. Plain pointers only, as in other vector kernels.
+// The loops of class_order that vectors fill. Plain pointers only, as in other vector kernels.
 #pragma once
 
 #include <cstddef>
@@ -16,6 +16,8 @@ void classes_of_row_avx512(int own, const std::int16_t* parts, std::size_t n, co
 
 // Adds to counts[c] how often each class below n_classes occurs. Returns how many elements are done: whole
 // vectors.
+std::size_t count_avx2(const std::uint8_t* classes, std::size_t n, unsigned n_classes,
+                       std::uint32_t* counts) noexcept;
 std::size_t count_avx512(const std::uint8_t* classes, std::size_t n, unsigned n_classes,
                          std::uint32_t* counts) noexcept;
 

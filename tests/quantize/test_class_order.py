@@ -35,9 +35,10 @@ def test_every_isa_is_the_twin(n: int, classes: int, seed: int) -> None:
     want = twin.restore(of.tolist(), values.tolist())
     np.testing.assert_array_equal(np.array(want, np.int16)[twin.order_of(of.tolist())], values)
     for isa in each_isa():
-        out = np.empty(n, np.int16)
-        _core.class_order_restore(of, values, out)
-        np.testing.assert_array_equal(out, want, err_msg=isa)
+        for known in (classes, 256):
+            out = np.empty(n, np.int16)
+            _core.class_order_restore(of, values, out, known)
+            np.testing.assert_array_equal(out, want, err_msg=isa)
 
 
 @settings(max_examples=40, deadline=None)
