@@ -27,42 +27,60 @@ const Kernels& kernels() {
 
 namespace {
 
+// Columns as they are stored.
+std::size_t padded(std::size_t n) noexcept {
+    return (n + kColumnsAtOnce - 1) / kColumnsAtOnce * kColumnsAtOnce;
+}
+
 void multiply_rows(std::span<const float> in, std::size_t n, std::span<const float> matrix,
-                   std::size_t stride, std::span<float> out) {
+                   std::span<float> out) {
+    constexpr std::size_t kBlock = 8 * kRowsAtOnce;  // rows for which a strip is read once
     const Kernels& k = kernels();
+    const std::size_t columns = padded(n);
     thread_local std::vector<float> product;
-    product.resize(kRowsAtOnce * stride);
+    product.resize(kBlock * columns);
     std::vector<float> last;
-    for (std::size_t at = 0; at < in.size(); at += kRowsAtOnce * n) {
-        const std::size_t rows = std::min(kRowsAtOnce, (in.size() - at) / n);
+    for (std::size_t at = 0; at < in.size(); at += kBlock * n) {
+        const std::size_t rows = std::min(kBlock, (in.size() - at) / n);
+        const std::size_t whole = (rows + kRowsAtOnce - 1) / kRowsAtOnce * kRowsAtOnce;
         const float* from = in.data() + at;
-        if (rows < kRowsAtOnce) {
-            last.assign(kRowsAtOnce * n, 0.0F);
+        if (rows < whole) {
+            last.assign(whole * n, 0.0F);
             std::copy_n(from, rows * n, last.begin());
             from = last.data();
         }
-        k.multiply(from, n, matrix.data(), stride, product.data());
+        k.multiply(from, whole, n, matrix.data(), columns, product.data());
         for (std::size_t r = 0; r < rows; ++r)
-            std::copy_n(product.data() + r * stride, n, out.data() + at + r * n);
+            std::copy_n(product.data() + r * columns, n, out.data() + at + r * n);
     }
 }
 
 }  // namespace
 
-Basis::Basis(std::size_t n, std::span<const double> transposed)
-    : n_(n), stride_((n + kColumnsAtOnce - 1) / kColumnsAtOnce * kColumnsAtOnce), rows_(n * stride_) {
+Basis::Basis(std::size_t n, std::span<const double> transposed) : n_(n), rows_(n * padded(n)) {
     for (std::size_t c = 0; c < n; ++c) {
         for (std::size_t r = 0; r < n; ++r)
-            rows_[r * stride_ + c] = static_cast<float>(transposed[c * n + r]);
+            rows_[entry_at(r, c, n)] = static_cast<float>(transposed[c * n + r]);
+    }
+}
+
+float Basis::at(std::size_t row, std::size_t column) const noexcept {
+    return rows_[entry_at(row, column, n_)];
+}
+
+void Basis::transpose() {
+    transposed_.resize(rows_.size());
+    for (std::size_t r = 0; r < n_; ++r) {
+        for (std::size_t c = 0; c < n_; ++c) transposed_[entry_at(c, r, n_)] = at(r, c);
     }
 }
 
 void Basis::forward(std::span<const float> numbers, std::span<float> coefficients) const {
-    multiply_rows(numbers, n_, transposed_, stride_, coefficients);
+    multiply_rows(numbers, n_, transposed_, coefficients);
 }
 
 void Basis::inverse(std::span<const float> coefficients, std::span<float> numbers) const {
-    multiply_rows(coefficients, n_, rows_, stride_, numbers);
+    multiply_rows(coefficients, n_, rows_, numbers);
 }
 
 Moments second_moments(std::size_t rows, std::size_t n, std::size_t threads,

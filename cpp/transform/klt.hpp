@@ -30,7 +30,7 @@ class Basis {
     Basis(std::size_t n, std::span<const double> transposed);
 
     std::size_t columns() const noexcept { return n_; }
-    float at(std::size_t row, std::size_t column) const noexcept { return rows_[row * stride_ + column]; }
+    float at(std::size_t row, std::size_t column) const noexcept;
 
     // coefficients = numbers * transposed matrix; numbers = coefficients * matrix. Both arrays are whole rows
     // of columns() floats. Sums run over ascending indices from 0 on, each product and each sum rounded to
@@ -39,10 +39,11 @@ class Basis {
     void inverse(std::span<const float> coefficients, std::span<float> numbers) const;
 
   private:
+    void transpose();
+
     std::size_t n_ = 0;
-    std::size_t stride_ = 0;  // floats per stored row: columns() and zeros
-    std::vector<float> rows_;
-    std::vector<float> transposed_;  // filled by encoders alone
+    std::vector<float> rows_;        // by strips, see klt_kernels.hpp, with columns of zeros at the end
+    std::vector<float> transposed_;  // the same; filled by encoders alone
 
     friend struct EncodedBasis encode_basis(std::vector<double>, std::span<const double>, std::size_t,
                                             double);

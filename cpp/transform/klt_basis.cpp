@@ -105,11 +105,7 @@ EncodedBasis encode_basis(std::vector<double> vectors, std::span<const double> v
 
     std::vector<double>().swap(vectors);  // memory for what is built
     EncodedBasis encoded{build(entries, n), {}};
-    encoded.basis.transposed_.resize(n * encoded.basis.stride_);
-    for (std::size_t r = 0; r < n; ++r) {
-        for (std::size_t c = 0; c < n; ++c)
-            encoded.basis.transposed_[c * encoded.basis.stride_ + r] = encoded.basis.at(r, c);
-    }
+    encoded.basis.transpose();
     ByteWriter out;
     Bytes stream;
     adaptive::encode_bytes(classes, stream);

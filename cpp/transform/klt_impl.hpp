@@ -21,28 +21,35 @@ constexpr std::size_t kVectors = 2;
 #endif
 typedef float Vector __attribute__((vector_size(kVectorBytes)));
 constexpr std::size_t kLanes = kVectorBytes / sizeof(float);
-static_assert(kColumnsAtOnce % (kLanes * kVectors) == 0);
+static_assert(kColumnsAtOnce % (kLanes * kVectors) == 0 && kStrip % kLanes == 0);
 
-void multiply(const float* in, std::size_t n, const float* matrix, std::size_t stride, float* out) noexcept {
-    for (std::size_t column = 0; column < stride; column += kLanes * kVectors) {
-        Vector sum[kRowsAtOnce][kVectors] = {};
-        const float* from = matrix + column;
-        for (std::size_t k = 0; k < n; ++k, from += stride) {
-            Vector b[kVectors];
+// Columns in the outer loop: the strips that are in use serve all rows from a near cache.
+void multiply(const float* in, std::size_t rows, std::size_t n, const float* matrix, std::size_t columns,
+              float* out) noexcept {
+    for (std::size_t column = 0; column < columns; column += kLanes * kVectors) {
+        const float* from[kVectors];
+        for (std::size_t v = 0; v < kVectors; ++v) from[v] = matrix + entry_at(0, column + v * kLanes, n);
+        for (std::size_t row = 0; row < rows; row += kRowsAtOnce) {
+            const float* const numbers = in + row * n;
+            Vector sum[kRowsAtOnce][kVectors] = {};
+            for (std::size_t k = 0; k < n; ++k) {
+                Vector b[kVectors];
 #pragma GCC unroll 4
-            for (std::size_t v = 0; v < kVectors; ++v) std::memcpy(&b[v], from + v * kLanes, sizeof(Vector));
+                for (std::size_t v = 0; v < kVectors; ++v)
+                    std::memcpy(&b[v], from[v] + k * kStrip, sizeof(Vector));
+#pragma GCC unroll 4
+                for (std::size_t r = 0; r < kRowsAtOnce; ++r) {
+                    const float a = numbers[r * n + k];
+#pragma GCC unroll 4
+                    for (std::size_t v = 0; v < kVectors; ++v) sum[r][v] = sum[r][v] + a * b[v];
+                }
+            }
 #pragma GCC unroll 4
             for (std::size_t r = 0; r < kRowsAtOnce; ++r) {
-                const float a = in[r * n + k];
 #pragma GCC unroll 4
-                for (std::size_t v = 0; v < kVectors; ++v) sum[r][v] = sum[r][v] + a * b[v];
+                for (std::size_t v = 0; v < kVectors; ++v)
+                    std::memcpy(out + (row + r) * columns + column + v * kLanes, &sum[r][v], sizeof(Vector));
             }
-        }
-#pragma GCC unroll 4
-        for (std::size_t r = 0; r < kRowsAtOnce; ++r) {
-#pragma GCC unroll 4
-            for (std::size_t v = 0; v < kVectors; ++v)
-                std::memcpy(out + r * stride + column + v * kLanes, &sum[r][v], sizeof(Vector));
         }
     }
 }

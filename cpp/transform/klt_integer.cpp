@@ -29,32 +29,36 @@ void multiply(const IntegerTask& task) noexcept {
 }  // namespace
 
 void multiply_integers_scalar(const IntegerTask& task) noexcept {
-    std::array<std::uint32_t, kMaxColumns> sum;
-    for (std::size_t r = 0; r < task.rows; ++r) {
-        const std::int16_t* const row = task.in + r * task.n;
-        std::fill_n(sum.begin(), task.n, 0U);
-        for (std::size_t p = 0; p < task.pairs; ++p) {
-            const std::int16_t* const entries = task.entries + 2 * p * task.stride;
-            const int a = row[2 * p];
-            const int b = row[2 * p + 1];
-            for (std::size_t j = 0; j < task.n; ++j) {
-                sum[j] += static_cast<std::uint32_t>(a * entries[2 * j]) +
-                          static_cast<std::uint32_t>(b * entries[2 * j + 1]);
+    for (std::size_t first = 0; first < task.n; first += kIntegerStrip) {
+        const std::int16_t* const strip = task.entries + integer_entry_at(0, first, task.pairs);
+        const std::size_t width = std::min(kIntegerStrip, task.n - first);
+        for (std::size_t r = 0; r < task.rows; ++r) {
+            const std::int16_t* const row = task.in + r * task.n;
+            std::array<std::uint32_t, kIntegerStrip> sum{};
+            for (std::size_t p = 0; p < task.pairs; ++p) {
+                const std::int16_t* const entries = strip + 2 * p * kIntegerStrip;
+                const int a = row[2 * p];
+                const int b = row[2 * p + 1];
+                for (std::size_t j = 0; j < kIntegerStrip; ++j) {
+                    sum[j] += static_cast<std::uint32_t>(a * entries[2 * j]) +
+                              static_cast<std::uint32_t>(b * entries[2 * j + 1]);
+                }
             }
+            float* const to = task.out + r * task.n + first;
+            for (std::size_t j = 0; j < width; ++j)
+                to[j] = static_cast<float>(static_cast<std::int32_t>(sum[j])) * task.unit;
         }
-        for (std::size_t j = 0; j < task.n; ++j)
-            task.out[r * task.n + j] = static_cast<float>(static_cast<std::int32_t>(sum[j])) * task.unit;
     }
 }
 
 IntegerBasis::IntegerBasis(const Basis& basis)
     : n_(basis.columns()),
-      stride_((n_ + kIntegerColumns - 1) / kIntegerColumns * kIntegerColumns),
-      entries_((n_ + 1) / 2 * stride_ * 2) {
+      pairs_((n_ + 1) / 2),
+      entries_((n_ + kIntegerStrip - 1) / kIntegerStrip * kIntegerStrip * pairs_ * 2) {
     for (std::size_t k = 0; k < n_; ++k) {
         for (std::size_t j = 0; j < n_; ++j) {
             const float scaled = basis.at(k, j) * static_cast<float>(1 << kBasisBits);
-            entries_[(k / 2 * stride_ + j) * 2 + k % 2] = static_cast<std::int16_t>(std::nearbyint(scaled));
+            entries_[integer_entry_at(k, j, pairs_)] = static_cast<std::int16_t>(std::nearbyint(scaled));
         }
     }
 }
@@ -64,8 +68,7 @@ void IntegerBasis::inverse(std::span<const std::int16_t> coefficients, float uni
     if (coefficients.size() != numbers.size() || coefficients.size() % n_ != 0)
         throw ArgumentError("coefficients and numbers must be whole rows, as many");
     const std::size_t rows = coefficients.size() / n_;
-    IntegerTask task{coefficients.data(), 0,       n_,   (n_ + 1) / 2,
-                     entries_.data(),     stride_, unit, numbers.data()};
+    IntegerTask task{coefficients.data(), 0, n_, pairs_, entries_.data(), unit, numbers.data()};
     // The last rows go through a copy: the kernel takes so many rows, and may read beyond them.
     task.rows = rows <= kIntegerRows ? 0 : (rows - 1) / kIntegerRows * kIntegerRows;
     if (task.rows != 0) multiply(task);

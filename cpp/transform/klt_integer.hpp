@@ -26,8 +26,8 @@ class IntegerBasis {
 
   private:
     std::size_t n_ = 0;
-    std::size_t stride_ = 0;             // columns, rounded up
-    std::vector<std::int16_t> entries_;  // [k / 2][column][k % 2], zeros beyond
+    std::size_t pairs_ = 0;              // half of the columns, rounded up
+    std::vector<std::int16_t> entries_;  // see integer_entry_at; zeros beyond
 };
 
 }  // namespace nncodec::klt

@@ -58,12 +58,13 @@ template <bool kThree>
 void multiply(const IntegerTask& task, std::size_t row, std::size_t column) noexcept {
     const std::size_t n = task.n;
     const std::int16_t* in = task.in + row * n;
-    const std::int16_t* from = task.entries + 2 * column;
+    const std::int16_t* from = task.entries + integer_entry_at(0, column, task.pairs);
+    const std::size_t strip = 2 * kIntegerStrip * task.pairs;
     Sums s0, s1, s2, s3, s4, s5, s6, s7;
-    for (std::size_t p = 0; p < task.pairs; ++p, from += 2 * task.stride, in += 2) {
+    for (std::size_t p = 0; p < task.pairs; ++p, from += 2 * kIntegerStrip, in += 2) {
         const __m512i a = _mm512_loadu_si512(from);
-        const __m512i b = kThree ? _mm512_loadu_si512(from + 32) : a;
-        const __m512i c = kThree ? _mm512_loadu_si512(from + 64) : a;
+        const __m512i b = kThree ? _mm512_loadu_si512(from + strip) : a;
+        const __m512i c = kThree ? _mm512_loadu_si512(from + 2 * strip) : a;
         add<kThree>(s0, in, a, b, c);
         add<kThree>(s1, in + n, a, b, c);
         add<kThree>(s2, in + 2 * n, a, b, c);
@@ -92,10 +93,11 @@ void multiply_integers_avx512(const IntegerTask& task) noexcept {
     for (std::size_t first = 0; first < task.rows; first += kRows) {
         const std::size_t end = first + kRows < task.rows ? first + kRows : task.rows;
         std::size_t column = 0;
-        for (; column + 48 <= task.stride; column += 48) {
+        const std::size_t columns = (task.n + kIntegerStrip - 1) / kIntegerStrip * kIntegerStrip;
+        for (; column + 48 <= columns; column += 48) {
             for (std::size_t row = first; row < end; row += kIntegerRows) multiply<true>(task, row, column);
         }
-        for (; column < task.stride; column += 16) {
+        for (; column < columns; column += kIntegerStrip) {
             for (std::size_t row = first; row < end; row += kIntegerRows) multiply<false>(task, row, column);
         }
     }

@@ -6,13 +6,23 @@
 namespace nncodec::klt {
 
 inline constexpr std::size_t kRowsAtOnce = 4;
-inline constexpr std::size_t kColumnsAtOnce = 64;  // strides are multiples of it
+inline constexpr std::size_t kColumnsAtOnce = 64;  // padded to multiples of it
+inline constexpr std::size_t kStrip = 16;          // columns of a matrix that are stored together
+
+// Where entry (row, column) of a matrix of n rows lies: strip after strip, so that what is read together
+// fills few cache lines, none of which competes with the others for a place. (Static: vector kernels must
+// emit nothing that others might link.)
+[[maybe_unused]] static constexpr std::size_t entry_at(std::size_t row, std::size_t column,
+                                                       std::size_t n) noexcept {
+    return (column / kStrip * n + row) * kStrip + column % kStrip;
+}
 
 struct Kernels {
-    // out[r][j] = sum over ascending k < n of in[r][k] * matrix[k][j], for kRowsAtOnce rows. Rows of `matrix`
-    // and `out` are `stride` floats, those of `in` n.
-    void (*multiply)(const float* in, std::size_t n, const float* matrix, std::size_t stride,
-                     float* out) noexcept;
+    // out[r][j] = sum over ascending k < n of in[r][k] * matrix[k][j], for `rows` rows, a multiple of
+    // kRowsAtOnce, and `columns` columns, one of kColumnsAtOnce. The matrix is stored by strips, see
+    // entry_at; rows of `out` are `columns` floats, those of `in` n.
+    void (*multiply)(const float* in, std::size_t rows, std::size_t n, const float* matrix,
+                     std::size_t columns, float* out) noexcept;
     // matrix[i][j] += sum over ascending r < kRowsAtOnce of rows[r][i] * rows[r][j], for i in [first, end), j
     // in [i, n).
     void (*accumulate)(const double* rows, std::size_t n, std::size_t first, std::size_t end,
