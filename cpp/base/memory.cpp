@@ -10,6 +10,9 @@
 #if defined(__linux__)
 #include <sys/mman.h>
 #endif
+#if defined(__GLIBC__)
+#include <malloc.h>
+#endif
 
 namespace nncodec {
 namespace {
@@ -54,6 +57,12 @@ void touch_huge_pages([[maybe_unused]] std::span<std::uint8_t> memory, [[maybe_u
         const std::size_t at = first - begin + page * kHugePage;
         *const_cast<volatile std::uint8_t*>(&memory[at]) = 0;
     });
+#endif
+}
+
+void trim_heap() noexcept {
+#if defined(__GLIBC__)
+    malloc_trim(0);
 #endif
 }
 

@@ -19,6 +19,9 @@ void advise_huge_pages(void* data, std::size_t size) noexcept;
 // fill neighbouring parts of a fresh one would each clear all of it, and all but one in vain.
 void touch_huge_pages(std::span<std::uint8_t> memory, std::size_t threads);
 
+// Gives back what freed buffers of megabytes left: glibc keeps up to twice the largest of them for itself.
+void trim_heap() noexcept;
+
 // Fresh memory of undefined content, on huge pages where it is large enough and the system has them.
 class Block {
   public:

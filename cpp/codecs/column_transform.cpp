@@ -5,6 +5,8 @@
 #include <limits>
 #include <utility>
 
+#include "base/memory.hpp"
+
 namespace nncodec {
 namespace {
 
@@ -78,6 +80,8 @@ std::optional<ColumnTransform> fit_column_transform(const FloatSource& source, c
     for (double& value : values) value = std::max(value, 0.0) + floor;
     klt::EncodedBasis encoded = klt::encode_basis(kept != nullptr ? study.vectors : std::move(study.vectors),
                                                   values, n, static_cast<double>(moments.rows));
+
+    if (kept == nullptr) trim_heap();
 
     ByteWriter out;
     out.u8(kKlt);

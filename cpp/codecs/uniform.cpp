@@ -6,6 +6,7 @@
 #include <limits>
 #include <numeric>
 
+#include "base/memory.hpp"
 #include "base/parallel.hpp"
 #include "entropy/adaptive_bytes.hpp"
 #include "quantize/scales_tables.hpp"
@@ -145,6 +146,10 @@ UniformPlan::UniformPlan(const UniformInput& input, const UniformOptions& option
     finish(histogram);
     if (input.dtype == DType::float16 || input.dtype == DType::bfloat16)
         squared_error_ = exact_error(threads);
+    if (transform_) {
+        transform_->basis.keep_forward();
+        trim_heap();
+    }
 }
 
 UniformPlan::Candidate UniformPlan::best_classes(std::size_t threads) const {

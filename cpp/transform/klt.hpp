@@ -37,6 +37,8 @@ class Basis {
     // float.
     void forward(std::span<const float> numbers, std::span<float> coefficients) const;
     void inverse(std::span<const float> coefficients, std::span<float> numbers) const;
+    // Gives back the memory of all but forward().
+    void keep_forward() noexcept { std::vector<float>().swap(rows_); }
 
   private:
     void transpose();
