@@ -156,10 +156,9 @@ void register_trellis(py::module_& m) {
     m.def("trellis_dequantise", &trellis_dequantise, "levels"_a, "out"_a, "step"_a, "states"_a = 8,
           "alphabet"_a = "plain", "lanes"_a = 32, "contexts"_a = py::none(), "offsets"_a = py::none(),
           "reach"_a = 0, "n_contexts"_a = 1, "Fill `out` (float32) with the values of `levels` (int16).");
-    m.def(
-        "class_order_restore", &restore_order, "classes"_a, "values"_a, "out"_a, "n_classes"_a = 256,
-        "Fill `out` (int16) with `values` that come by class: those of class 0, in order, then of class 1. "
-        "Fastest where `n_classes` says that there are few.");
+    m.def("class_order_restore", &restore_order, "classes"_a, "values"_a, "out"_a, "n_classes"_a = 256,
+          "Fill `out` (int16) with `values` that come by class: those of class 0, in order, then of class 1. "
+          "Fastest where `n_classes` says that there are few.");
     m.def("class_order_classes_of_row", &classes_of_row, "own"_a, "parts"_a, "map"_a, "out"_a,
           "Fill `out` (uint8) with map[own + part], each sum clamped to 0 .. 255.");
     m.def("class_order_counts", &counts_of, "classes"_a, "n_classes"_a = 256,
