@@ -35,7 +35,7 @@ class Dictionary {
     void start(std::uint8_t byte) noexcept { code_ = byte; }
     std::uint32_t code() const noexcept { return code_; }
 
-    // Goes on to the string one byte longer; false if there is none.
+    // Goes on to the string one byte longer. False if there is none: add() would add it.
     bool advance(std::uint8_t byte) noexcept {
         key_ = (code_ << 8 | byte) + 1;
         for (at_ = key_ * 2654435761U >> (32 - kSlotBits);; at_ = (at_ + 1) % kSlots) {
@@ -47,7 +47,6 @@ class Dictionary {
         }
     }
 
-    // Adds the string that there was not.
     void add(std::uint32_t code) noexcept { slots_[at_] = {key_, code}; }
 
   private:
@@ -63,8 +62,8 @@ class Dictionary {
     std::uint32_t at_ = 0;
 };
 
-template <typename Strings>
-void encode_with(Strings& strings, ByteView data, Bytes& out) {
+void encode_by_search(ByteView data, Bytes& out) {
+    Dictionary strings;
     BitWriter bits(out);
     std::uint32_t known = kLeaves;
     strings.start(data[0]);
@@ -219,8 +218,7 @@ void encode(ByteView data, Bytes& out) {
         if (ranks.used <= Tree<1>::kMostRanks) return Tree<1>(ranks, data.size()).encode(data, out);
         if (ranks.used <= Tree<2>::kMostRanks) return Tree<2>(ranks, data.size()).encode(data, out);
     }
-    Dictionary dictionary;
-    encode_with(dictionary, data, out);
+    encode_by_search(data, out);
 }
 
 void decode(ByteView stream, std::span<std::uint8_t> out) {
