@@ -10,7 +10,7 @@
 
 namespace nncodec {
 
-constexpr std::size_t kHugePage = std::size_t{2} << 20;
+inline constexpr std::size_t kHugePage = std::size_t{2} << 20;
 
 // Asks for huge pages (one fault for 2 MiB) where the system has them on demand; a hint, nothing else.
 void advise_huge_pages(void* data, std::size_t size) noexcept;
@@ -19,7 +19,8 @@ void advise_huge_pages(void* data, std::size_t size) noexcept;
 // fill neighbouring parts of a fresh one would each clear all of it, and all but one in vain.
 void touch_huge_pages(std::span<std::uint8_t> memory, std::size_t threads);
 
-// Gives back what freed buffers of megabytes left: glibc keeps up to twice the largest of them for itself.
+// Gives back what freed buffers of megabytes left: glibc keeps up to twice the largest of them for itself. It
+// walks the whole heap of the process, so it is for what takes seconds anyway.
 void trim_heap() noexcept;
 
 // Fresh memory of undefined content, on huge pages where it is large enough and the system has them.
@@ -39,7 +40,7 @@ class Block {
 };
 
 // Buffers that are used again, so that only the first of them meet page faults. At most some megabytes are
-// kept; the rest goes back to the system. What they have of whole aligned huge pages lies on such.
+// kept; the rest goes back to the system. Large ones ask for huge pages.
 Bytes take_buffer(std::size_t least);  // of at least so many bytes, whatever they are
 void give_buffer(Bytes&& buffer) noexcept;
 

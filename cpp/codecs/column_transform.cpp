@@ -14,6 +14,7 @@ constexpr std::uint8_t kNone = 0;
 constexpr std::uint8_t kKlt = 1;
 constexpr std::size_t kFewestColumns = 16;  // that `automatic` tries
 constexpr std::size_t kRowsPerColumn = 4;   // below, the basis costs more than it can bring
+constexpr std::size_t kTrimFrom = 512;      // columns whose matrices leave megabytes, and take seconds
 constexpr double kBitsPerEntry = 2;         // n * n of them: about four bits for each degree of freedom
 
 // Bits that the transform saves on Gaussian rows, at an error of `floor` in each coefficient.
@@ -81,7 +82,7 @@ std::optional<ColumnTransform> fit_column_transform(const FloatSource& source, c
     klt::EncodedBasis encoded = klt::encode_basis(kept != nullptr ? study.vectors : std::move(study.vectors),
                                                   values, n, static_cast<double>(moments.rows));
 
-    if (kept == nullptr) trim_heap();
+    if (kept == nullptr && n >= kTrimFrom) trim_heap();
 
     ByteWriter out;
     out.u8(kKlt);

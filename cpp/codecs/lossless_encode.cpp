@@ -98,8 +98,8 @@ std::vector<Encoding> encode(std::span<const Part> parts, std::size_t threads) {
         for (std::size_t c = 0; c < encodings[i].chunks(); ++c) tasks.push_back({i, c});
         statistics[i].rows.resize(encodings[i].chunks());
     }
-    // Each loop ends with what takes least at its end, so that no thread is left waiting for long: models of
-    // large parts take longest to choose, small ones are tried in two ways.
+    // What takes longest after a part's last chunk comes early: the models of large parts, and small parts,
+    // which are tried in two ways.
     const auto by_size = [&](bool largest_first) {
         std::stable_sort(tasks.begin(), tasks.end(), [&](const Task& a, const Task& b) {
             const std::size_t of_a = parts[a.part].data.size();

@@ -148,7 +148,6 @@ UniformPlan::UniformPlan(const UniformInput& input, const UniformOptions& option
         squared_error_ = exact_error(threads);
     if (transform_) {
         transform_->basis.keep_forward();
-        trim_heap();
     }
 }
 
@@ -325,6 +324,7 @@ void UniformPlan::finish(const Histogram& histogram) {
     encoder_.emplace(tables.per_context());
 }
 
+// Only while the plan is made: then the basis has its way back.
 void UniformPlan::dequantise_chunk(const uniform::Dequantiser& dequantiser, std::size_t chunk,
                                    std::span<std::uint8_t> out) const {
     std::vector<std::uint8_t> tokens;

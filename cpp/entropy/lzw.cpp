@@ -18,7 +18,6 @@ namespace {
 
 constexpr std::uint32_t kLeaves = 256;
 constexpr std::uint32_t kFull = 1U << kMaxCodeBits;
-constexpr std::size_t kTreeFrom = std::size_t{1} << 14;  // bytes: before, memory of that size costs more
 
 // Width of the next code when `known` codes exist on the encoder's side.
 unsigned width_of(std::uint32_t known) noexcept {
@@ -86,7 +85,7 @@ void encode_by_search(ByteView data, Bytes& out) {
 struct Ranks {
     explicit Ranks(ByteView data) noexcept {
         // Neighbours tend to be equal: two counters each, lest one wait for the other.
-        std::array<std::uint32_t, 256> counts{}, others{};
+        std::array<std::size_t, 256> counts{}, others{};
         for (std::size_t i = 0; i + 1 < data.size(); i += 2) {
             ++counts[data[i]];
             ++others[data[i + 1]];
@@ -120,10 +119,10 @@ class Tree {
     Tree(const Ranks& ranks, std::size_t n)
         : ranks_(ranks),
           most_rows_(std::min(kMostRows, ranks.used + n)),
-          memory_(take_buffer(most_rows_ * sizeof(Row) + kHugePage)) {
+          memory_(take_buffer(most_rows_ * sizeof(Row) + alignment())) {
         void* at = memory_.data();
         std::size_t size = memory_.size();
-        rows_ = static_cast<Row*>(std::align(kHugePage, most_rows_ * sizeof(Row), at, size));
+        rows_ = static_cast<Row*>(std::align(alignment(), most_rows_ * sizeof(Row), at, size));
     }
     Tree(const Tree&) = delete;
     Tree& operator=(const Tree&) = delete;
@@ -178,8 +177,13 @@ class Tree {
         std::array<std::uint16_t, kMostRanks> children{};  // their rows, or codes; 0: no such string
     };
     static_assert(sizeof(Row) == 64 * kLines);
-    // Each has a code below it, but for those of single bytes, which come first.
+    // Those of single bytes come first; each of the others is the string of a code.
     static constexpr std::size_t kMostRows = kFull - kLeaves + kMostRanks;
+
+    // On huge pages, where the system has them: a walk goes from anywhere to anywhere.
+    std::size_t alignment() const noexcept {
+        return most_rows_ * sizeof(Row) < kHugePage ? sizeof(Row) : kHugePage;
+    }
 
     void clear() noexcept {
         n_rows_ = ranks_.used;
@@ -192,8 +196,7 @@ class Tree {
     const Ranks& ranks_;
     std::size_t most_rows_;
     Bytes memory_;
-    Row* rows_;  // on huge pages where the system has them: a step of a walk is to any of a thousand small
-                 // ones
+    Row* rows_;
     std::size_t n_rows_ = 0;
 };
 
@@ -213,11 +216,9 @@ void copy_string(std::span<std::uint8_t> out, std::size_t from, std::size_t to, 
 
 void encode(ByteView data, Bytes& out) {
     if (data.empty()) return;
-    if (data.size() >= kTreeFrom) {
-        const Ranks ranks(data);
-        if (ranks.used <= Tree<1>::kMostRanks) return Tree<1>(ranks, data.size()).encode(data, out);
-        if (ranks.used <= Tree<2>::kMostRanks) return Tree<2>(ranks, data.size()).encode(data, out);
-    }
+    const Ranks ranks(data);
+    if (ranks.used <= Tree<1>::kMostRanks) return Tree<1>(ranks, data.size()).encode(data, out);
+    if (ranks.used <= Tree<2>::kMostRanks) return Tree<2>(ranks, data.size()).encode(data, out);
     encode_by_search(data, out);
 }
 

@@ -181,9 +181,10 @@ namespace {
 std::size_t decode_steps(TrellisBlock& block, std::size_t steps, unsigned lanes, bool vectors) {
     std::size_t done = 0;
 #if defined(__x86_64__)
-    if (vectors)
-        done = active_isa() == Isa::avx512 ? decode_block_avx512(block, steps, lanes)
-                                           : decode_block_avx2(block, steps, lanes);
+    if (vectors) {
+        const bool wide = active_isa() == Isa::avx512 && lanes > 8;
+        done = wide ? decode_block_avx512(block, steps, lanes) : decode_block_avx2(block, steps, lanes);
+    }
 #endif
     if (done != 0) return done;
     if (!decode_block_scalar(block, steps, lanes)) throw DecodeError("rANS stream ends before its symbols");
@@ -191,15 +192,14 @@ std::size_t decode_steps(TrellisBlock& block, std::size_t steps, unsigned lanes,
 }
 
 bool has_vectors(unsigned lanes) {
-    const Isa isa = active_isa();
-    return (isa == Isa::avx512 && lanes >= 16) || (isa == Isa::avx2 && lanes >= 8);
+    return lanes >= 8 && (active_isa() == Isa::avx512 || active_isa() == Isa::avx2);
 }
 
 bool is_constant(const std::uint8_t* from, std::size_t n) noexcept {
     return std::all_of(from, from + n, [from](std::uint8_t c) { return c == *from; });
 }
 
-// Steps of one context, which has many buckets.
+// Steps in which all lanes have one context, whatever the number of its buckets.
 std::size_t decode_large(const TrellisTables& tables, TrellisBlock& block, std::size_t steps,
                          unsigned lanes) {
     constexpr std::size_t kMost = 256;
@@ -226,7 +226,7 @@ std::size_t decode_large(const TrellisTables& tables, TrellisBlock& block, std::
 std::size_t decode_some(const TrellisTables& tables, TrellisBlock& block, std::size_t steps, unsigned lanes) {
 #if defined(__x86_64__)
     if (has_vectors(lanes)) {
-        if (active_isa() == Isa::avx512) {
+        if (active_isa() == Isa::avx512 && lanes > 8) {
             if (const std::size_t done = decode_alike_avx512(block, steps, lanes); done != 0) return done;
         } else if (tables.same_bits) {
             return decode_steps(block, steps, lanes, true);

@@ -47,10 +47,10 @@ struct TrellisBlock {
     std::uint16_t h1;
     const std::uint8_t* words;  // next word of the stream
     const std::uint8_t* end;
-    const std::uint8_t*
-        contexts;  // of step i, lane j: contexts[i * context_stride + j]; whole vectors are read
+    const std::uint8_t* contexts;  // of step i, lane j: contexts[i * context_stride + j]; whole vectors are
+                                   // read, as they are written
     std::size_t context_stride;
-    std::int16_t* out;  // whole vectors are written
+    std::int16_t* out;  // whole vectors are written: up to the next power of two of lanes, at least 8
     std::size_t out_stride;
     alignas(64) std::uint32_t rans[kBlockLanes];
     alignas(64) std::uint16_t state[kBlockLanes];  // of the trellis

@@ -53,6 +53,13 @@ void trellis_dequantise(const py::object& levels, const py::object& out, float s
     trellis::dequantise(in, trellis::code_of(states), points, step, context.span(), lanes, values);
 }
 
+void check_classes(std::span<const std::uint8_t> classes, std::size_t n_classes) {
+    if (n_classes > 255) return;
+    const auto greatest = std::max_element(classes.begin(), classes.end());
+    if (greatest != classes.end() && *greatest >= n_classes)
+        throw py::value_error("a class is not below n_classes");
+}
+
 void restore_order(const py::object& classes, const py::object& values, const py::object& out,
                    std::size_t n_classes) {
     const BufferView of(classes, "classes");
@@ -61,6 +68,7 @@ void restore_order(const py::object& classes, const py::object& values, const py
     const auto at = of.as<std::uint8_t>("classes");
     const auto in = from.as<std::int16_t>("values");
     const auto restored = writable<std::int16_t>(to, "out");
+    check_classes(at, n_classes);
     const py::gil_scoped_release nogil;
     class_order::restore(at, class_order::places_of(at, n_classes), in, restored);
 }
@@ -86,8 +94,7 @@ void classes_of_row(int own, const py::object& parts, const py::object& map, con
 class_order::Counts counts_of(const py::object& classes, std::size_t n_classes) {
     const BufferView of(classes, "classes");
     const ByteView in = of.bytes();
-    if (std::any_of(in.begin(), in.end(), [n_classes](std::uint8_t c) { return c >= n_classes; }))
-        throw py::value_error("a class is not below n_classes");
+    check_classes(in, n_classes);
     const py::gil_scoped_release nogil;
     return class_order::counts_of(in, n_classes);
 }
@@ -158,7 +165,7 @@ void register_trellis(py::module_& m) {
           "reach"_a = 0, "n_contexts"_a = 1, "Fill `out` (float32) with the values of `levels` (int16).");
     m.def("class_order_restore", &restore_order, "classes"_a, "values"_a, "out"_a, "n_classes"_a = 256,
           "Fill `out` (int16) with `values` that come by class: those of class 0, in order, then of class 1. "
-          "Fastest where `n_classes` says that there are few.");
+          "All classes are below `n_classes`; fastest where there are few.");
     m.def("class_order_classes_of_row", &classes_of_row, "own"_a, "parts"_a, "map"_a, "out"_a,
           "Fill `out` (uint8) with map[own + part], each sum clamped to 0 .. 255.");
     m.def("class_order_counts", &counts_of, "classes"_a, "n_classes"_a = 256,

@@ -37,7 +37,7 @@ class Basis {
     // float.
     void forward(std::span<const float> numbers, std::span<float> coefficients) const;
     void inverse(std::span<const float> coefficients, std::span<float> numbers) const;
-    // Gives back the memory of all but forward().
+    // Gives back the memory of all but forward(): nothing else may be called any more.
     void keep_forward() noexcept { std::vector<float>().swap(rows_); }
 
   private:

@@ -19,7 +19,7 @@ inline constexpr std::size_t kStrip = 16;          // columns of a matrix that a
 
 struct Kernels {
     // out[r][j] = sum over ascending k < n of in[r][k] * matrix[k][j], for `rows` rows, a multiple of
-    // kRowsAtOnce, and `columns` columns, one of kColumnsAtOnce. The matrix is stored by strips, see
+    // kRowsAtOnce, and `columns` columns, a multiple of kColumnsAtOnce. The matrix is stored by strips, see
     // entry_at; rows of `out` are `columns` floats, those of `in` n.
     void (*multiply)(const float* in, std::size_t rows, std::size_t n, const float* matrix,
                      std::size_t columns, float* out) noexcept;

@@ -38,7 +38,7 @@ def test_a_full_dictionary_starts_again() -> None:
 
 @pytest.mark.parametrize("values", [1, 2, 19, 27, 28, 59, 60])
 def test_long_data_of_few_values(values: int) -> None:
-    """A tree has rows of one cache line for up to 27 values, of two for up to 59; with more, strings are searched for."""
+    """Up to 27 values a tree has rows of one cache line, up to 59 of two; with more, strings are searched for."""
     data = np.random.default_rng(values).integers(0, values, 260_000).astype(np.uint8) * np.uint8(3)
     stream = _core.lzw_encode(data)
     assert decode(stream, len(data)) == data.tobytes()

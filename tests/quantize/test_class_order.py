@@ -69,6 +69,10 @@ def test_counts(n: int, repeated: int, classes: int, seed: int) -> None:
 def test_arguments_are_checked() -> None:
     with pytest.raises(ValueError, match="not below n_classes"):
         _core.class_order_counts(np.array([3], np.uint8), 3)
+    for _ in each_isa():
+        few, of = np.zeros(64, np.int16), np.arange(64, dtype=np.uint8)
+        with pytest.raises(ValueError, match="not below n_classes"):
+            _core.class_order_restore(of, few, few.copy(), 2)
     row, of_sum = np.zeros(3, np.int16), np.zeros(256, np.uint8)
     for arguments, words in (
         ((0, row, of_sum[1:], np.zeros(3, np.uint8)), "256 entries"),
