@@ -53,13 +53,6 @@ void trellis_dequantise(const py::object& levels, const py::object& out, float s
     trellis::dequantise(in, trellis::code_of(states), points, step, context.span(), lanes, values);
 }
 
-void check_classes(std::span<const std::uint8_t> classes, std::size_t n_classes) {
-    if (n_classes > 255) return;
-    const auto greatest = std::max_element(classes.begin(), classes.end());
-    if (greatest != classes.end() && *greatest >= n_classes)
-        throw py::value_error("a class is not below n_classes");
-}
-
 void restore_order(const py::object& classes, const py::object& values, const py::object& out,
                    std::size_t n_classes) {
     const BufferView of(classes, "classes");
@@ -68,9 +61,11 @@ void restore_order(const py::object& classes, const py::object& values, const py
     const auto at = of.as<std::uint8_t>("classes");
     const auto in = from.as<std::int16_t>("values");
     const auto restored = writable<std::int16_t>(to, "out");
-    check_classes(at, n_classes);
     const py::gil_scoped_release nogil;
-    class_order::restore(at, class_order::places_of(at, n_classes), in, restored);
+    const class_order::Places places = class_order::places_of(at, n_classes);
+    if (places[std::min<std::size_t>(n_classes, 256)] != at.size())
+        throw ArgumentError("a class is not below n_classes");
+    class_order::restore(at, places, in, restored);
 }
 
 void classes_of_row(int own, const py::object& parts, const py::object& map, const py::object& out) {
@@ -94,7 +89,8 @@ void classes_of_row(int own, const py::object& parts, const py::object& map, con
 class_order::Counts counts_of(const py::object& classes, std::size_t n_classes) {
     const BufferView of(classes, "classes");
     const ByteView in = of.bytes();
-    check_classes(in, n_classes);
+    if (std::any_of(in.begin(), in.end(), [n_classes](std::uint8_t c) { return c >= n_classes; }))
+        throw py::value_error("a class is not below n_classes");
     const py::gil_scoped_release nogil;
     return class_order::counts_of(in, n_classes);
 }
