@@ -5,8 +5,8 @@
     python -m bench.train_universal resnet32_cifar10 --threads 2
 
 On a machine with the engine, the outcome is encoded and the decoded weights are scored. On one without, only the
-weights are written; ``--check FILE`` encodes and scores them later. Batches are made on the device; on a CPU the larger
-network sees windows of the images, which take a fraction of the time (``--sides`` alone: whole images).
+weights are written; ``--check FILE`` encodes and scores them later. Batches are made on the device; the larger networks
+see windows of the images, which take a fraction of the time (``--sides`` alone: whole images).
 """
 
 from __future__ import annotations
@@ -47,6 +47,7 @@ from bench.tasks import task  # noqa: E402
 from bench.tasks.cifar import test_images, train_images  # noqa: E402
 from bench.tasks.digits import read_idx  # noqa: E402
 from bench.training.distilled import distilled_loss  # noqa: E402
+from bench.training.graphs import trains_on_graphs  # noqa: E402
 from bench.training.precision import mixed, trains_in_bfloat16  # noqa: E402
 from bench.training.views import Stages, cut  # noqa: E402
 from bench.training.windows import Windows, add_options, chosen_windows  # noqa: E402
@@ -55,7 +56,7 @@ from nncodec.train.universal import Universal, exact_codec  # noqa: E402
 
 @dataclass(frozen=True)
 class Recipe:
-    """The method, images of a batch, and on a CPU windows of the images."""
+    """The method, images of a batch, and windows of the images."""
 
     method: Universal
     batch: int
@@ -68,6 +69,14 @@ RECIPES = {
             density=0.016, prune_epochs=15, quantise_epochs=12, tune_epochs=1, lr=0.01, revive=0.1, distill=0.5
         ),
         128,
+    ),
+    "resnet20_cifar10": Recipe(
+        Universal(
+            density=0.14, prune_epochs=20, quantise_epochs=51, tune_epochs=1, lr=0.04, revive=0.1, distill=0.8,
+            fine_below=1000, blend=0.35,
+        ),
+        128,
+        Windows((24, 32), (50, 22), ("resnet44_cifar10", "resnet20_cifar10"), 4),
     ),
     "resnet32_cifar10": Recipe(
         Universal(
@@ -187,7 +196,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--threads", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path("bench/results"))
     parser.add_argument("--name", help="of the files written (universal_NETWORK)")
-    parser.add_argument("--steps", type=int, help="stop each epoch after so many batches")
+    parser.add_argument("--steps", type=int, default=0, help="stop each epoch after so many batches")
     parser.add_argument("--test", type=int, help="score so many test images while training")
     add_options(parser)
     parser.add_argument("--check", type=Path, metavar="FILE", help="score the weights of an earlier run")
@@ -205,7 +214,7 @@ def main(arguments: list[str] | None = None) -> int:
 
     recipe = RECIPES[given.network].method
     batch = given.batch or RECIPES[given.network].batch
-    windows = chosen_windows(parser, given, RECIPES[given.network].windows if given.device == "cpu" else None)
+    windows = chosen_windows(parser, given, RECIPES[given.network].windows)
     for change in given.set:
         key, _, value = change.partition("=")
         recipe = replace(recipe, **{key: type(getattr(recipe, key))(value)})
@@ -226,14 +235,16 @@ def main(arguments: list[str] | None = None) -> int:
     loss: Callable[..., Tensor]
     if windows is not None:
         windows = windows.lasting(recipe.prune_epochs + recipe.quantise_epochs + recipe.tune_epochs)
-        images, labels = train_images(data, batch * given.steps if given.steps else 50000)
-        test = test_images(data, None)
-        model, method = plain, replace(recipe, distill=0.0)  # said by the loss
-        loader = windows.loader(
-            data, images, labels, batch=batch, seed=recipe.seed, compiled=not given.no_compile
-        )
+        images, labels = (x.to(device) for x in train_images(data, batch * given.steps or 50000))
+        test = tuple(x.to(device) for x in test_images(data, None))
+        model, method = plain.to(device), replace(recipe, distill=0.0)  # said by the loss
+        compiled = not (given.no_compile or cuda)  # GPUs: graphs instead
+        loader = windows.loader(data, images, labels, batch=batch, seed=recipe.seed, compiled=compiled)
         loss = distilled_loss(recipe.distill, recipe.temperature)
-        trains_in_bfloat16(type(plain), compiled=not given.no_compile)
+        if cuda and not given.no_compile:
+            trains_on_graphs(plain)
+        else:
+            trains_in_bfloat16(type(plain), compiled=compiled)
     else:
         model = Trained(plain, flat=given.network == "lenet5_mnist")
         model, method = model.to(device, memory_format=torch.channels_last), recipe

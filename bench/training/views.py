@@ -17,6 +17,7 @@ from bench.training.precision import mixed
 
 Teacher = Callable[[Tensor], Tensor]
 Batch = tuple[Tensor, tuple[Tensor, Tensor | None]]
+TAUGHT_AT_ONCE = 2000  # windows that a teacher sees in one pass on a GPU, which fills it
 
 
 def cut(
@@ -39,7 +40,7 @@ class Views:
     Parameters
     ----------
     images, labels : torch.Tensor
-        (n, channels, side, side) and (n,).
+        (n, channels, side, side) and (n,), on the device of training.
     teachers : sequence of callable
         Images to logits, of which the mean is kept for every window; none: no logits.
     views : int
@@ -79,9 +80,10 @@ class Views:
         self.labels, self.side, self.batch = labels, side, batch
         self.random = torch.Generator().manual_seed(seed)
         shape = (views, len(images))
-        self._y = torch.randint(room, shape, generator=self.random)
-        self._x = torch.randint(room, shape, generator=self.random)
-        self._mirrored = torch.rand(shape, generator=self.random) < 0.5
+        self.device = images.device  # windows and their order are the same on every one
+        self._y = torch.randint(room, shape, generator=self.random).to(self.device)
+        self._x = torch.randint(room, shape, generator=self.random).to(self.device)
+        self._mirrored = (torch.rand(shape, generator=self.random) < 0.5).to(self.device)
         self._next = 0
         self._logits = [self._taught(view, teachers) for view in range(views)] if teachers else None
 
@@ -91,7 +93,7 @@ class Views:
     def __iter__(self) -> Iterator[Batch]:
         view = self._next % len(self._y)
         self._next += 1
-        order = torch.randperm(len(self.labels), generator=self.random)
+        order = torch.randperm(len(self.labels), generator=self.random).to(self.device)
         for pick in order.split(self.batch)[: len(self)]:
             logits = None if self._logits is None else self._logits[view][pick]
             yield self._seen(view, pick), (self.labels[pick], logits)
@@ -103,36 +105,36 @@ class Views:
     @torch.no_grad()
     def _taught(self, view: int, teachers: Sequence[Teacher]) -> Tensor:
         found = []
-        for pick in torch.arange(len(self.labels)).split(self.batch):
+        together = self.batch if self.device.type == "cpu" else max(self.batch, TAUGHT_AT_ONCE)
+        for pick in torch.arange(len(self.labels), device=self.device).split(together):
             seen = self._seen(view, pick)
-            with mixed("cpu"):
+            with mixed(self.device.type):
                 found.append(sum(teacher(seen).float() for teacher in teachers) / len(teachers))
         return torch.cat(found)
 
 
 class Stages:
-    """One loader after the other, each for so many epochs; then what ``after`` makes, when it is asked for.
+    """One loader after the other, each for so many epochs; the last one goes on for those that ask for more.
 
-    After the last epoch of training only statistics of normalisations are measured.
+    After training only statistics of normalisations are measured: on the windows that the network learned from last.
     """
 
-    def __init__(self, stages: Sequence[tuple[Views, int]], after: Callable[[], Views]) -> None:
+    def __init__(self, stages: Sequence[tuple[Views, int]]) -> None:
         self.stages = stages
-        self.after = after
         self.epoch = 0
 
-    def _now(self) -> Views | None:
+    def _now(self) -> Views:
         left = self.epoch
         for loader, epochs in self.stages:
             if left < epochs:
                 return loader
             left -= epochs
-        return None
+        return self.stages[-1][0]
 
     def __len__(self) -> int:
-        return len(self._now() or self.stages[-1][0])
+        return len(self._now())
 
     def __iter__(self) -> Iterator[Any]:
-        loader = self._now() or self.after()
+        loader = self._now()
         self.epoch += 1
         yield from loader

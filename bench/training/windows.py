@@ -51,20 +51,18 @@ class Windows:
     def loader(
         self, data: Path, images: Tensor, labels: Tensor, *, batch: int, seed: int = 0, compiled: bool = True
     ) -> Stages:
-        """The batches, on the CPU; after these epochs whole images, shifted as in training, untaught."""
+        """The batches, where the images are."""
         teachers = []
         for name in self.teachers:
             network = task(name).build(read_safetensors(data / "weights" / f"{name}.safetensors")).eval()
-            network.to(memory_format=torch.channels_last)
+            network.to(images.device, memory_format=torch.channels_last)
             teachers.append(torch.compile(network) if compiled else network)
         made = []
         for number, (side, epochs) in enumerate(zip(self.sides, self.epochs, strict=True)):
             views = self.views_of(number)
             loader = Views(images, labels, teachers, views=views, side=side, batch=batch, seed=seed + number)
             made.append((loader, epochs))
-        return Stages(
-            made, lambda: Views(images, labels, [], views=1, side=images.shape[-1], batch=batch, seed=seed)
-        )
+        return Stages(made)
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -79,7 +77,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--teachers", nargs="+", metavar="NETWORK", help="of windows; default: the network itself"
     )
     parser.add_argument("--views", type=int, help="windows of every image, of the side of most epochs")
-    parser.add_argument("--no-compile", action="store_true", help="slower, but needs no C++ compiler")
+    parser.add_argument(
+        "--no-compile", action="store_true", help="slower, but needs no C++ compiler; on a GPU no CUDA graphs"
+    )
 
 
 def chosen_windows(
@@ -92,8 +92,6 @@ def chosen_windows(
         return default
     if default is None and (given.sides is None or given.windows is None):
         parser.error("--sides and --windows go together, --teachers and --views with them")
-    if given.device != "cpu":
-        parser.error("windows are made on the CPU: give --device cpu, or --sides without a number")
     if "cifar10" not in given.network:
         parser.error("windows are for the CIFAR-10 networks")
     try:

@@ -4,6 +4,8 @@
 #include <array>
 #include <cmath>
 #include <limits>
+#include <numbers>
+#include <numeric>
 #include <optional>
 
 #include "base/dispatch.hpp"
@@ -142,6 +144,7 @@ double cost_of(std::span<const std::uint64_t> counts, const rans::Frequencies& t
 }
 
 struct Histograms {
+    std::vector<std::vector<std::uint64_t>> counts;  // of each table's symbols
     std::vector<rans::Frequencies> tables;
     double bits = 0;        // of the streams
     double table_bits = 0;  // more than parameters
@@ -150,7 +153,7 @@ struct Histograms {
 };
 
 Histograms histograms_of(const std::vector<Group>& groups) {
-    std::vector<std::vector<std::uint64_t>> counts;
+    Histograms found;
     for (const Group& group : groups) {
         for (unsigned u = 0; u < 2; ++u) {
             std::vector<std::uint64_t> of(group.counts.begin() + u * kSymbols,
@@ -158,14 +161,14 @@ Histograms histograms_of(const std::vector<Group>& groups) {
             if (std::all_of(of.begin(), of.end(), [](std::uint64_t c) { return c == 0; }))
                 of[trellis_symbols::kZero] = 1;
             while (of.back() == 0) of.pop_back();
-            counts.push_back(std::move(of));
+            found.counts.push_back(std::move(of));
         }
     }
-    Histograms found;
-    found.tables = rans::fit_tables(counts);
+    found.tables = rans::fit_tables(found.counts);
     ByteWriter out;
     rans::write_tables(out, found.tables);
-    for (std::size_t t = 0; t < found.tables.size(); ++t) found.bits += cost_of(counts[t], found.tables[t]);
+    for (std::size_t t = 0; t < found.tables.size(); ++t)
+        found.bits += cost_of(found.counts[t], found.tables[t]);
     // Parameters need not be sent.
     found.table_bits = 8 * static_cast<double>(out.size()) - 10.0 * static_cast<double>(groups.size());
     return found;
@@ -253,6 +256,38 @@ void set_costs(std::span<const rans::Frequencies> tables, int radius, std::vecto
             const std::int64_t log2 = scales::fixed_log2(static_cast<double>(frequency));
             const auto bits = static_cast<std::uint32_t>(std::int64_t{table.prob_bits} * 256 - (log2 >> 8));
             costs[at] = static_cast<std::uint16_t>(bits + 256U * symbol.raw_bits);
+        }
+    }
+}
+
+// Bits of an occurrence for the room in the table that a symbol rarer than the least frequency takes from the
+// others.
+double surplus_bits(double count, double all, unsigned prob_bits) noexcept {
+    const double least = std::ldexp(all, -static_cast<int>(prob_bits));
+    return count < least ? (least - count) / std::max(count, 0.5) / std::numbers::ln2 : 0.0;
+}
+
+// Makes rare levels pay for that room too: among many elements the rarest are better rounded to others. Among
+// fewer, levels that are all rare would be exchanged for each other, and none disappear.
+void charge_rare(const Histograms& found, double share, int radius, std::vector<std::uint16_t>& costs) {
+    constexpr double kMany = 1 << 20;  // elements of a table
+    constexpr double kMost = 120;      // bits
+    std::size_t at = 0;
+    for (std::size_t t = 0; t < found.tables.size(); ++t) {
+        const auto& counts = found.counts[t];
+        const auto& table = found.tables[t];
+        const auto all = static_cast<double>(std::accumulate(counts.begin(), counts.end(), std::uint64_t{0}));
+        if (all < kMany * share) {
+            at += 2 * static_cast<std::size_t>(radius) + 1;
+            continue;
+        }
+        for (int level = -radius; level <= radius; ++level, ++at) {
+            const auto symbol = trellis_symbols::symbol_of(level).symbol;
+            if (symbol < table.of.size() && table.of[symbol] > 1) continue;
+            const double count = symbol < counts.size() ? static_cast<double>(counts[symbol]) : 0.0;
+            const double price =
+                static_cast<double>(costs[at]) + 256 * surplus_bits(count, all, table.prob_bits);
+            costs[at] = static_cast<std::uint16_t>(std::min(price, 256 * kMost));
         }
     }
 }
@@ -446,7 +481,7 @@ double choose_tables(const Statistics& statistics, Model& model, bool centroids,
     return bits + static_cast<double>(statistics.raw_bits);
 }
 
-Prices choose_prices(const Statistics& statistics, Model& model, bool centroids, int radius,
+Prices choose_prices(const Statistics& statistics, double share, Model& model, bool centroids, int radius,
                      bool histograms) {
     constexpr double kByFar = 0.05;  // of what the tables take
     const std::vector<Group> groups = choose_groups(statistics, model, centroids, false);
@@ -458,6 +493,7 @@ Prices choose_prices(const Statistics& statistics, Model& model, bool centroids,
             prices.stream_bits = found.bits;
             prices.table_bits = found.table_bits;
             set_costs(found.tables, radius, prices.costs);
+            charge_rare(found, share, radius, prices.costs);
         }
     }
     prices.stream_bits += static_cast<double>(statistics.raw_bits);

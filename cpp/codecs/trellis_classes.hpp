@@ -53,7 +53,7 @@ struct Prices {
     std::vector<std::uint16_t> costs;
     bool only_parameters = false;  // histograms would be larger by far, or were not looked at
 };
-Prices choose_prices(const Statistics& statistics, Model& model, bool centroids, int radius,
+Prices choose_prices(const Statistics& statistics, double share, Model& model, bool centroids, int radius,
                      bool histograms = true);
 
 // Squared error with the model's centroids, in steps.
