@@ -145,9 +145,15 @@ class Study::Chooser {
   public:
     Chooser(const Study& study, const std::vector<Shape>& shapes, double step, std::size_t threads)
         : study_(study), shapes_(shapes), step_(step), threads_(threads) {
+        std::span<const float> all = study.source_.in_place();
+        if (all.empty()) {
+            loaded_.resize(study.elements());
+            load_floats(study.source_, 0, loaded_);
+            all = loaded_;
+        }
         std::size_t first = 0;
         for (const TensorSide& tensor : study.skeleton_.tensors) {
-            load_floats(study.source_, first, numbers_.emplace_back(tensor.elements));
+            numbers_.push_back(all.subspan(first, tensor.elements));
             first += tensor.elements;
         }
         for (std::size_t t = 0; t < shapes.size(); ++t) best_.push_back(candidate(t, Kernels::plain, {}));
@@ -171,7 +177,7 @@ class Study::Chooser {
             if (!has_kernels(t) || tensor(t).kernel() != n) continue;
             which.push_back(t);
             for (std::size_t at = 0; at < numbers_[t].size(); at += n)
-                kernels.push_back(std::span<const float>(numbers_[t]).subspan(at, n));
+                kernels.push_back(numbers_[t].subspan(at, n));
         }
         auto moments =
             klt::second_moments(kernels.size(), n, threads_, [&](std::size_t row, std::span<double> out) {
@@ -205,7 +211,7 @@ class Study::Chooser {
         const std::size_t n = side.row_elements();
         if (n < kFewestColumns || n > klt::kMaxColumns || side.rows < kRowsPerColumn * n) return;
         if (!side.column_steps.empty()) return;
-        const std::vector<float>& x = numbers_[0];
+        const std::span<const float> x = numbers_[0];
         auto moments =
             klt::second_moments(side.rows, n, threads_, [&](std::size_t row, std::span<double> out) {
                 std::copy_n(x.begin() + static_cast<std::ptrdiff_t>(row * n), n, out.begin());
@@ -265,9 +271,14 @@ class Study::Chooser {
         model.tensors[0].kernels = kernels;
         model.basis = with.basis;
         model.basis_of_columns = with.basis_of_columns;
-        std::vector<float> x = numbers_[t];
-        apply_transforms(model, 0, x);
-        model.tensors[0].divide_steps(0, x);
+        std::vector<float> made;
+        std::span<const float> x = numbers_[t];
+        if (kernels != Kernels::plain || with.basis || model.tensors[0].has_steps()) {
+            made.assign(x.begin(), x.end());
+            apply_transforms(model, 0, made);
+            model.tensors[0].divide_steps(0, made);
+            x = made;
+        }
         Candidate found = evaluate(model.tensors[0], x, study_.options_.classes, step_, threads_);
         if (with.basis) found.longest = longest_row(x, with.basis->columns());
         return found;
@@ -277,7 +288,8 @@ class Study::Chooser {
     const std::vector<Shape>& shapes_;
     double step_;
     std::size_t threads_;
-    std::vector<std::vector<float>> numbers_;
+    std::vector<float> loaded_;                    // where the source has none to look at
+    std::vector<std::span<const float>> numbers_;  // of each tensor
     std::vector<Candidate> best_;
     std::optional<klt::EncodedBasis> basis_;
     bool of_columns_ = false;

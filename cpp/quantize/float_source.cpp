@@ -102,6 +102,14 @@ FloatSource::FloatSource(const FloatSource& numbers, const klt::Basis& basis)
     id_ = ++made;
 }
 
+std::span<const float> FloatSource::in_place() const noexcept {
+    const bool aligned = reinterpret_cast<std::uintptr_t>(data_.data()) % alignof(float) == 0;
+    if (stored_ != DType::float32 || basis_ != nullptr || std::endian::native != std::endian::little ||
+        !aligned)
+        return {};
+    return {reinterpret_cast<const float*>(data_.data()), size_};
+}
+
 void FloatSource::load(std::size_t first, std::span<double> out) const {
     if (basis_ == nullptr) return load_numbers(first, out);
     load_coefficients(first, out);

@@ -32,6 +32,8 @@ class FloatSource {
     DType dtype() const noexcept { return dtype_; }
     // out.size() numbers from `first` on; the caller stays within size().
     void load(std::size_t first, std::span<double> out) const;
+    // All numbers where they lie, if they are float32 as this machine reads them; else none.
+    std::span<const float> in_place() const noexcept;
 
   private:
     void load_numbers(std::size_t first, std::span<double> out) const noexcept;
