@@ -195,11 +195,16 @@ bool has_vectors(unsigned lanes) {
     return lanes >= 8 && (active_isa() == Isa::avx512 || active_isa() == Isa::avx2);
 }
 
-bool is_constant(const std::uint8_t* from, std::size_t n) noexcept {
-    return std::all_of(from, from + n, [from](std::uint8_t c) { return c == *from; });
+// How many bytes from here on are equal.
+std::size_t equal_bytes(const std::uint8_t* from, std::size_t n) noexcept {
+    const std::uint64_t eight = *from * 0x0101010101010101U;
+    std::size_t i = 0;
+    while (i + 8 <= n && load_le<std::uint64_t>(from + i) == eight) i += 8;
+    while (i < n && from[i] == *from) ++i;
+    return i;
 }
 
-// Steps in which all lanes have one context, whatever the number of its buckets.
+// Steps in which all lanes have one context, as the first one does, whatever the number of its buckets.
 std::size_t decode_large(const TrellisTables& tables, TrellisBlock& block, std::size_t steps,
                          unsigned lanes) {
     constexpr std::size_t kMost = 256;
@@ -207,10 +212,8 @@ std::size_t decode_large(const TrellisTables& tables, TrellisBlock& block, std::
     const std::uint8_t* const contexts = block.contexts;
     const std::size_t stride = block.context_stride;
     const std::size_t pair = *contexts;
-    std::size_t alike = 1;
     steps = std::min(steps, kMost);
-    while (alike < steps && contexts[alike * stride] == pair && is_constant(contexts + alike * stride, lanes))
-        ++alike;
+    const std::size_t alike = stride == 0 ? steps : equal_bytes(contexts, steps * lanes) / lanes;
     block.pairs = tables.pairs.data() + pair;
     block.values = tables.values.data() + 512 * pair;
     block.contexts = kZeros;
@@ -231,7 +234,7 @@ std::size_t decode_some(const TrellisTables& tables, TrellisBlock& block, std::s
         } else if (tables.same_bits) {
             return decode_steps(block, steps, lanes, true);
         }
-        if (is_constant(block.contexts, lanes)) return decode_large(tables, block, steps, lanes);
+        if (equal_bytes(block.contexts, lanes) == lanes) return decode_large(tables, block, steps, lanes);
         return decode_steps(block, 1, lanes, tables.same_bits);
     }
 #endif
