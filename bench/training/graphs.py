@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
@@ -11,29 +13,32 @@ from bench.training.precision import mixed
 class _Pass(nn.Module):
     """A network's forward pass in bfloat16, for one shape of images."""
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, plain: Callable[[nn.Module, Tensor], Tensor]) -> None:
         super().__init__()
         self.model = model
-        self.plain = type(model).forward
+        self.plain = plain
 
     def forward(self, images: Tensor) -> Tensor:
         with mixed("cuda"):
             return self.plain(self.model, images).float()
 
 
-def trains_on_graphs(model: nn.Module) -> None:
-    """Makes this network train by CUDA graphs, one for every shape of images; elsewhere it computes as it did.
+def trains_on_graphs(kind: type[nn.Module]) -> None:
+    """Makes networks of this kind train in bfloat16 by CUDA graphs, one for each shape of images; weights stay float32.
 
-    A graph reads the parameters where they lie when a shape is first seen, so they must stay there.
+    In evaluation and without gradients they compute as they did. A graph reads parameters where they lie when a shape
+    is first seen, so they must stay there; that first time moves running statistics a few steps more than once. What
+    a network returns is overwritten by its next pass.
     """
-    passes: dict[torch.Size, nn.Module] = {}
-    plain = model.forward
+    plain = kind.forward
+    passes: dict[tuple[int, torch.Size], nn.Module] = {}  # each keeps its network, so no number is used twice
 
-    def either(images: Tensor) -> Tensor:
-        if not (model.training and torch.is_grad_enabled()):
-            return plain(images)
-        if images.shape not in passes:
-            passes[images.shape] = torch.cuda.make_graphed_callables(_Pass(model), (images.clone(),))
-        return passes[images.shape](images)
+    def either(self: nn.Module, images: Tensor) -> Tensor:
+        if not (self.training and torch.is_grad_enabled()):
+            return plain(self, images)
+        key = id(self), images.shape
+        if key not in passes:
+            passes[key] = torch.cuda.make_graphed_callables(_Pass(self, plain), (images.clone(),))
+        return passes[key](images)
 
-    model.forward = either  # type: ignore[method-assign]
+    kind.forward = either  # type: ignore[method-assign]  # the class: methods train copies of the network

@@ -6,7 +6,8 @@
 
 On a machine with the engine, the outcome is encoded and the decoded weights are scored. On one without, only the
 weights are written; ``--check FILE`` encodes and scores them later. Batches are made on the device; the larger networks
-see windows of the images, which take a fraction of the time (``--sides`` alone: whole images).
+see windows of the images, which take a fraction of the time (``--sides`` alone: whole images). A GPU takes steps on
+windows as CUDA graphs (``--no-compile``: it does not).
 """
 
 from __future__ import annotations
@@ -242,7 +243,7 @@ def main(arguments: list[str] | None = None) -> int:
         loader = windows.loader(data, images, labels, batch=batch, seed=recipe.seed, compiled=compiled)
         loss = distilled_loss(recipe.distill, recipe.temperature)
         if cuda and not given.no_compile:
-            trains_on_graphs(plain)
+            trains_on_graphs(type(plain))
         else:
             trains_in_bfloat16(type(plain), compiled=compiled)
     else:

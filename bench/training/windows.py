@@ -77,9 +77,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--teachers", nargs="+", metavar="NETWORK", help="of windows; default: the network itself"
     )
     parser.add_argument("--views", type=int, help="windows of every image, of the side of most epochs")
-    parser.add_argument(
-        "--no-compile", action="store_true", help="slower, but needs no C++ compiler; on a GPU no CUDA graphs"
-    )
+    parser.add_argument("--no-compile", action="store_true", help="slower, but needs no C++ compiler")
 
 
 def chosen_windows(

@@ -269,25 +269,23 @@ double surplus_bits(double count, double all, unsigned prob_bits) noexcept {
 
 // Makes rare levels pay for that room too: among many elements the rarest are better rounded to others. Among
 // fewer, levels that are all rare would be exchanged for each other, and none disappear.
-void charge_rare(const Histograms& found, double share, int radius, std::vector<std::uint16_t>& costs) {
+void charge_rare(const Histograms& found, double share, int radius, std::span<std::uint16_t> costs) {
     constexpr double kMany = 1 << 20;  // elements of a table
-    constexpr double kMost = 120;      // bits
-    std::size_t at = 0;
+    constexpr double kMost = 120;      // bits, which fit a cost
+    const auto width = 2 * static_cast<std::size_t>(radius) + 1;
     for (std::size_t t = 0; t < found.tables.size(); ++t) {
         const auto& counts = found.counts[t];
         const auto& table = found.tables[t];
         const auto all = static_cast<double>(std::accumulate(counts.begin(), counts.end(), std::uint64_t{0}));
-        if (all < kMany * share) {
-            at += 2 * static_cast<std::size_t>(radius) + 1;
-            continue;
-        }
-        for (int level = -radius; level <= radius; ++level, ++at) {
-            const auto symbol = trellis_symbols::symbol_of(level).symbol;
+        if (all < kMany * share) continue;
+        const auto of_table = costs.subspan(t * width, width);
+        for (std::size_t i = 0; i < width; ++i) {
+            const auto symbol = trellis_symbols::symbol_of(static_cast<int>(i) - radius).symbol;
             if (symbol < table.of.size() && table.of[symbol] > 1) continue;
             const double count = symbol < counts.size() ? static_cast<double>(counts[symbol]) : 0.0;
             const double price =
-                static_cast<double>(costs[at]) + 256 * surplus_bits(count, all, table.prob_bits);
-            costs[at] = static_cast<std::uint16_t>(std::min(price, 256 * kMost));
+                static_cast<double>(of_table[i]) + 256 * surplus_bits(count, all, table.prob_bits);
+            of_table[i] = static_cast<std::uint16_t>(std::min(price, 256 * kMost));
         }
     }
 }

@@ -14,8 +14,7 @@ namespace {
 constexpr double kHighRateSlope = 0.4620981203732968;  // 2 ln 2 / 3: -d(error)/d(bits) in steps squared
 constexpr double kHighRateFactor = 0.8;                // lambda over that, above a bit and a half a weight
 constexpr double kLowRateFactor = 1.4;                 // below half a bit
-constexpr double kFineFactor = 1.8;                    // another to try there, which suits a Gaussian
-constexpr double kFineBelow = 0.8;                     // bits a weight
+constexpr double kGaussianFactor = 1.8;                // of a Gaussian below six tenths
 constexpr double kBothZeroFactor = 1.0;                // the same of the alphabet with two zeros
 constexpr double kBothZeroBelow = 1.3;                 // bits a weight, for the alphabet with two zeros
 constexpr std::size_t kSampleLanes = 32;
@@ -24,30 +23,15 @@ constexpr std::size_t kThinFrom = std::size_t{1} << 16;  // elements: the turns 
 constexpr std::size_t kThin = 4;
 constexpr std::size_t kThinBlock = 512;
 
-// Low rates want a finer grid and more weight on the bits, at the same slope.
-double factor_at(double bits, trellis::Alphabet alphabet) noexcept {
+// Low rates want a finer grid and more weight on the bits, at the same slope; a Gaussian, which has few large
+// values, more so.
+double factor_at(double bits, trellis::Alphabet alphabet, bool gaussian) noexcept {
     const double t = std::clamp(1.5 - bits, 0.0, 1.0);
     const double low = alphabet == trellis::Alphabet::plain ? kLowRateFactor : kBothZeroFactor;
-    return kHighRateFactor + t * (low - kHighRateFactor);
-}
-
-struct Candidate {
-    trellis::Alphabet alphabet;
-    double factor;
-};
-
-// What to try where a weight takes about so many bits; small tensors, whose paths leap, have fewer choices.
-std::vector<Candidate> candidates_at(double bits, TrellisAlphabet allowed, bool small) {
-    using enum trellis::Alphabet;
-    std::vector<Candidate> found;
-    if (allowed != TrellisAlphabet::both_zero) {
-        found.push_back({plain, factor_at(bits, plain)});
-        if (bits < kFineBelow && !small) found.push_back({plain, kFineFactor});
-    }
-    if (allowed == TrellisAlphabet::both_zero ||
-        (allowed == TrellisAlphabet::automatic && bits <= kBothZeroBelow))
-        found.push_back({both_zero, factor_at(bits, both_zero)});
-    return found;
+    const double factor = kHighRateFactor + t * (low - kHighRateFactor);
+    if (!gaussian || alphabet != trellis::Alphabet::plain || bits >= 1) return factor;
+    constexpr double kAtOneBit = kHighRateFactor + (kLowRateFactor - kHighRateFactor) / 2;
+    return kAtOneBit + std::min((1 - bits) / 0.4, 1.0) * (kGaussianFactor - kAtOneBit);
 }
 
 // Two zeros serve best where one union has next to nothing else. Paths and tables alone seldom come to that.
@@ -163,10 +147,13 @@ Study::Outcome Study::prepare(double step, const Search* from, int rounds, std::
     };
     std::optional<Outcome> best;
     double least = 0;
-    for (const auto [alphabet, factor] : candidates_at(bits, options_.alphabet, is_whole())) {
+    for (const auto alphabet : {trellis::Alphabet::plain, trellis::Alphabet::both_zero}) {
+        if (options_.alphabet == TrellisAlphabet::plain && alphabet == trellis::Alphabet::both_zero) continue;
+        if (options_.alphabet == TrellisAlphabet::both_zero && alphabet == trellis::Alphabet::plain) continue;
+        if (options_.alphabet == TrellisAlphabet::automatic && best && bits > kBothZeroBelow) continue;
         if (from != nullptr && alphabet != from->model.alphabet) continue;
         std::vector<std::uint8_t> of_alphabet;  // sums at its step
-        const Search begin = start(step, factor, alphabet, from, of_alphabet);
+        const Search begin = start(step, factor_at(bits, alphabet, gaussian_), alphabet, from, of_alphabet);
         Sample sample = rounds > 1 ? ordered(of_alphabet, nullptr) : Sample{};
         Outcome one{begin, begin, {}, {}, 0};
         std::vector<std::int16_t> levels;

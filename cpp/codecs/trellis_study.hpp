@@ -85,6 +85,7 @@ class Study {
     void choose_steps(const std::vector<Shape>& shapes);
     void choose_transforms(const std::vector<Shape>& shapes, double step, std::size_t threads);
     void take_sample();
+    void judge_shape(double step);
     void set_offsets(Model& model) const;
     float checked_step(double step) const;
     std::vector<std::uint8_t> sample_sums(const Model& model) const;
@@ -117,7 +118,8 @@ class Study {
     double largest_ = 0;  // magnitude of what is quantised
     double longest_ = 0;  // norm of what a basis transforms at once
     bool has_steps_ = false;
-    Model skeleton_;                   // tensors and basis
+    bool gaussian_ = false;  // as far as the sample tells, each element over its scale; large tensors only
+    Model skeleton_;         // tensors and basis
     std::vector<std::int64_t> bases_;  // of each tensor: log2 of the mean magnitude at scale 0
     std::size_t chunk_elements_ = 1;
     // The sample: runs of the record end to end.

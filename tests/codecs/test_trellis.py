@@ -422,27 +422,37 @@ def test_damaged_models_and_payloads_never_crash(kind: str) -> None:
             decode(part, Encoded(encoded.chunk_elements, encoded.model, [chunk[:at]]))
 
 
-@pytest.mark.parametrize(
-    ("states", "bits", "rows", "gap"),
-    [
-        (64, 0.5, 700, 0.0487),
-        (8, 4.0, 2200, 0.0781),
-    ],  # 0.0493 with the other grid, 0.0787 with all rare levels
-)
+# Without a grid of their own at low rates 0.0504, with all rare levels 0.0790.
+@pytest.mark.parametrize(("states", "bits", "rows", "gap"), [(64, 0.5, 700, 0.0497), (8, 4.0, 2200, 0.0784)])
 def test_large_gaussian_is_near_the_bound(states: int, bits: float, rows: int, gap: float) -> None:
-    x = np.random.default_rng(5).standard_normal((rows, 1024)).astype(np.float32)
     codec = Trellis(states, alphabet="plain", transform="none", classes="none")
-    blob = nncodec.encode({"x": x}, codec, bits_per_weight=bits)
-    error = np.mean((x.astype(np.float64) - nncodec.decode(blob, framework="np")["x"]) ** 2) / x.var()
-    assert 8 * len(blob) / x.size + 0.5 * math.log2(error) < gap
+    gaps = []
+    for seed in (5, 6):
+        x = np.random.default_rng(seed).standard_normal((rows, 1024)).astype(np.float32)
+        blob = nncodec.encode({"x": x}, codec, bits_per_weight=bits)
+        error = np.mean((x.astype(np.float64) - nncodec.decode(blob, framework="np")["x"]) ** 2) / x.var()
+        gaps.append(8 * len(blob) / x.size + 0.5 * math.log2(error))
+    assert np.mean(gaps) < gap
 
 
 def test_rare_levels_are_given_up_but_outliers_are_kept() -> None:
-    x = np.random.default_rng(5).standard_normal((2048, 1100)).astype(np.float32)
-    x[1000, 500] = 40
-    blob = nncodec.encode({"x": x}, Trellis(8, transform="none", classes="none"), bits_per_weight=4)
-    decoded = nncodec.decode(blob, framework="np")["x"]
-    assert abs(decoded[1000, 500] - 40) < 0.3
-    largest, second = np.sort(np.abs(x), axis=None)[-2:][::-1]
-    assert largest == 40
-    assert np.sort(np.abs(decoded), axis=None)[-2] < second - 0.2
+    x = np.random.default_rng(5).standard_normal((2200, 1024)).astype(np.float32)
+    x[900, 500] = 40
+    codec = Trellis(8, transform="none", classes="none", reconstruction="midpoint")
+
+    def values(rows: int) -> int:
+        """How many different values lie beyond four standard deviations."""
+        blob = nncodec.encode({"x": x[:rows]}, codec, bits_per_weight=4)
+        decoded = nncodec.decode(blob, framework="np")["x"]
+        assert abs(decoded[900, 500] - 40) < 0.3
+        return len(np.unique(decoded[np.abs(decoded) > 4]))
+
+    few, many = values(1000), values(2200)
+    assert many < few  # though there is more of the tails
+
+
+@pytest.mark.parametrize("bits", [0.25, 0.3, 0.4, 0.5, 0.6, 0.7])
+def test_low_budgets_of_one_alphabet_are_met(bits: float) -> None:
+    x = np.random.default_rng(3).standard_normal((600, 600)).astype(np.float32)
+    blob = nncodec.encode({"x": x}, Trellis(8, alphabet="plain"), bits_per_weight=bits)
+    assert 8 * len(blob) / x.size == pytest.approx(bits, rel=0.01)
