@@ -130,10 +130,12 @@ void Study::judge_shape(double step) {
     model.step = static_cast<float>(step);
     set_offsets(model);
     const std::vector<std::uint8_t> sums = sample_sums(model);
+    std::array<float, 256> scale;
+    for (std::size_t sum = 0; sum < scale.size(); ++sum) scale[sum] = step_factor(-static_cast<int>(sum));
     double mean = 0;
     double square = 0;
     for (std::size_t i = 0; i < sample_.size(); ++i) {
-        const auto x = static_cast<double>(sample_[i] / step_factor(sums[i]));
+        const auto x = static_cast<double>(sample_[i] * scale[sums[i]]);
         mean += std::abs(x);
         square += x * x;
     }

@@ -89,9 +89,9 @@ void classes_of_row(int own, const py::object& parts, const py::object& map, con
 class_order::Counts counts_of(const py::object& classes, std::size_t n_classes) {
     const BufferView of(classes, "classes");
     const ByteView in = of.bytes();
-    if (std::any_of(in.begin(), in.end(), [n_classes](std::uint8_t c) { return c >= n_classes; }))
-        throw py::value_error("a class is not below n_classes");
     const py::gil_scoped_release nogil;
+    if (std::any_of(in.begin(), in.end(), [n_classes](std::uint8_t c) { return c >= n_classes; }))
+        throw ArgumentError("a class is not below n_classes");
     return class_order::counts_of(in, n_classes);
 }
 
