@@ -29,9 +29,9 @@ class BitModel {
 
     void update(bool bit, unsigned limit = 127) noexcept {
         const std::uint32_t rate = kRate[n_];
-        const std::uint32_t up = ((kProbOne - 1 - p_) * rate) >> 16;
-        const std::uint32_t down = (p_ * rate) >> 16;  // rate < 2^16, so p stays above 0
-        p_ = static_cast<std::uint16_t>(bit ? p_ + up : p_ - down);
+        const std::uint32_t step =
+            ((bit ? kProbOne - 1 - p_ : p_) * rate) >> 16;  // rate < 2^16: p stays above 0
+        p_ = static_cast<std::uint16_t>(bit ? p_ + step : p_ - step);
         n_ = static_cast<std::uint16_t>(n_ + (n_ < limit));
     }
 

@@ -50,7 +50,9 @@ class Placed(NamedTuple):
         space = Destination(descriptor.dtype, (descriptor.elements,), "np").bytes
         self.outputs[number] = Output(descriptor, {}, space)
         starts = descriptor.tensor_starts
-        frameworks = [framework_for(entry.origin, framework) for entry in descriptor.tensors]
+        origins = [entry.origin for entry in descriptor.tensors]
+        chosen = {origin: framework_for(origin, framework) for origin in set(origins)}
+        frameworks = [chosen[origin] for origin in origins]
         found = tensors_within(space, descriptor.dtype, starts, descriptor.shapes, frameworks)
         self.tensors.update(zip([entry.name for entry in descriptor.tensors], found, strict=True))
         if kept:
