@@ -249,6 +249,23 @@ def test_chunks_in_their_frames(payloads, threads, crc):
     assert sink.size == 0
 
 
+def test_a_sink_writes_while_the_caller_goes_on():
+    blocks = [np.random.default_rng(n).bytes(1 << 20) for n in range(6)]
+    sink = _core.Sink()
+    sink.write_pieces(blocks[:3], 2)
+    sink.write_pieces(blocks[3:], 2)
+    changed = np.full(1 << 20, 7, np.uint8)
+    sink.write_pieces([changed], 2)
+    sink.finish()
+    changed[:] = 8  # nobody looks at it any more
+    sink.write(b"end")
+    assert sink.take() == b"".join(blocks) + b"\7" * (1 << 20) + b"end"
+    for _ in range(20):
+        left = _core.Sink(8 << 20)
+        left.write_pieces(blocks, 2)
+        del left  # waits
+
+
 def test_a_sink_hands_on_what_a_file_takes():
     sink = _core.Sink(1 << 20)
     data = bytes(range(256)) * 9

@@ -5,8 +5,6 @@
 #include <new>
 #include <vector>
 
-#include "base/parallel.hpp"
-
 #if defined(__linux__)
 #include <sys/mman.h>
 #endif
@@ -44,19 +42,6 @@ void advise_huge_pages(void* data, std::size_t size) noexcept {
 #else
     static_cast<void>(data);
     static_cast<void>(size);
-#endif
-}
-
-void touch_huge_pages([[maybe_unused]] std::span<std::uint8_t> memory, [[maybe_unused]] std::size_t threads) {
-#if defined(__linux__) && defined(MADV_HUGEPAGE)
-    const auto begin = reinterpret_cast<std::uintptr_t>(memory.data());
-    const std::uintptr_t first = (begin + kHugePage - 1) / kHugePage * kHugePage;
-    const std::uintptr_t end = begin + memory.size();
-    if (threads == 1 || end <= first + kHugePage) return;  // at most one of them
-    parallel_for((end - first + kHugePage - 1) / kHugePage, threads, [&](std::size_t page) {
-        const std::size_t at = first - begin + page * kHugePage;
-        *const_cast<volatile std::uint8_t*>(&memory[at]) = 0;
-    });
 #endif
 }
 

@@ -15,10 +15,6 @@ inline constexpr std::size_t kHugePage = std::size_t{2} << 20;
 // Asks for huge pages (one fault for 2 MiB) where the system has them on demand; a hint, nothing else.
 void advise_huge_pages(void* data, std::size_t size) noexcept;
 
-// Meets the page faults of memory whose content does not matter, each huge page on one thread: threads that
-// fill neighbouring parts of a fresh one would each clear all of it, and all but one in vain.
-void touch_huge_pages(std::span<std::uint8_t> memory, std::size_t threads);
-
 // Gives back what freed buffers of megabytes left: glibc keeps up to twice the largest of them for itself. It
 // walks the whole heap of the process, so it is for what takes seconds anyway.
 void trim_heap() noexcept;

@@ -3,9 +3,10 @@
 #include <algorithm>
 #include <array>
 #include <bit>
+#include <functional>
+#include <utility>
 
 #include "base/crc32c.hpp"
-#include "base/parallel.hpp"
 
 namespace nncodec {
 namespace {
@@ -34,6 +35,20 @@ void write(const Piece& piece, std::uint8_t* to) {
     store_le(to + bytes.size(), crc32c({to, bytes.size()}, seed));
 }
 
+// Writes the i-th piece to its place.
+std::function<void(std::size_t)> writer_of(std::vector<Piece> pieces, std::span<std::uint8_t> out) {
+    std::vector<std::size_t> places;
+    places.reserve(pieces.size());
+    std::size_t at = 0;
+    for (const Piece& piece : pieces) {
+        places.push_back(at);
+        at += written_size(piece);
+    }
+    return [list = std::move(pieces), at_of = std::move(places), out](std::size_t i) {
+        write(list[i], out.data() + at_of[i]);
+    };
+}
+
 }  // namespace
 
 std::uint32_t chunk_seed(std::uint32_t record_crc, std::uint64_t number, std::uint64_t length) noexcept {
@@ -58,15 +73,8 @@ std::size_t written_size(std::span<const Piece> pieces) noexcept {
     return size;
 }
 
-void write_pieces(std::span<const Piece> pieces, std::span<std::uint8_t> out, std::size_t threads) {
-    std::vector<std::size_t> places;
-    places.reserve(pieces.size());
-    std::size_t at = 0;
-    for (const Piece& piece : pieces) {
-        places.push_back(at);
-        at += written_size(piece);
-    }
-    parallel_for(pieces.size(), threads, [&](std::size_t i) { write(pieces[i], out.data() + places[i]); });
-}
+// In braces, so that the pieces are counted before they are moved.
+StartedPieces::StartedPieces(std::vector<Piece> pieces, std::span<std::uint8_t> out, std::size_t threads)
+    : started_{pieces.size(), threads, writer_of(std::move(pieces), out)} {}
 
 }  // namespace nncodec

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "base/bytes.hpp"
+#include "base/parallel.hpp"
 
 namespace nncodec {
 
@@ -35,7 +36,17 @@ struct Piece {
 // Bytes that these take in the file.
 std::size_t written_size(std::span<const Piece> pieces) noexcept;
 
-// Fills `out`, of written_size bytes, on up to `threads` threads (0: all cores).
-void write_pieces(std::span<const Piece> pieces, std::span<std::uint8_t> out, std::size_t threads);
+// Fills `out`, of written_size bytes, on up to `threads` threads (0: all cores), as Started does: the calling
+// thread goes on meanwhile and helps when it waits. What the pieces are views of, and `out`, must stay until
+// then.
+class StartedPieces {
+  public:
+    StartedPieces(std::vector<Piece> pieces, std::span<std::uint8_t> out, std::size_t threads);
+
+    void wait() { started_.wait(); }
+
+  private:
+    Started started_;
+};
 
 }  // namespace nncodec

@@ -36,11 +36,15 @@ class Sink {
     }
     Sink(const Sink&) = delete;
     Sink& operator=(const Sink&) = delete;
-    ~Sink() { Py_XDECREF(object_); }
+    ~Sink() {
+        started_.reset();  // waits for pieces that are being written
+        Py_XDECREF(object_);
+    }
 
     std::size_t size() const noexcept { return size_; }
 
     std::size_t write(const py::object& data) {
+        finish();
         const BufferView view(data, "data");
         const ByteView bytes = view.bytes();
         std::copy(bytes.begin(), bytes.end(), grow(bytes.size()).begin());
@@ -48,29 +52,40 @@ class Sink {
     }
 
     // Each a buffer, written as it is, or (payload, CRC of the record, number) of a chunk, written in its
-    // frame.
+    // frame. With several threads they are written while the caller goes on: finish() waits for that, and so
+    // does whatever looks at the bytes or moves them.
     std::size_t write_pieces(const py::sequence& pieces, std::size_t threads) {
-        std::vector<BufferView> views;
+        finish();
         std::vector<Piece> list;
         for (const py::handle item : pieces) {
             if (!py::isinstance<py::tuple>(item)) {
-                list.push_back({views.emplace_back(item, "data").bytes()});
+                list.push_back({views_.emplace_back(item, "data").bytes()});
                 continue;
             }
             const auto fields = py::reinterpret_borrow<py::tuple>(item);
             if (fields.size() != 3) throw py::value_error("a chunk is (payload, record_crc, number)");
-            list.push_back({views.emplace_back(fields[0], "payload").bytes(), true,
+            list.push_back({views_.emplace_back(fields[0], "payload").bytes(), true,
                             py::cast<std::uint32_t>(fields[1]), py::cast<std::uint64_t>(fields[2])});
         }
         const std::span<std::uint8_t> to = grow(written_size(list));
-        const py::gil_scoped_release nogil;  // spans only from here; `views` keeps the buffers alive
-        touch_huge_pages(to, threads);
-        nncodec::write_pieces(list, to, threads);
+        started_.emplace(std::move(list), to, threads);
+        if (threads == 1) finish();
         return to.size();
+    }
+
+    // Waits until all pieces are written, and lets go of them.
+    void finish() {
+        {
+            const py::gil_scoped_release nogil;
+            if (started_) started_->wait();
+        }
+        started_.reset();
+        views_.clear();
     }
 
     // Hands everything to `write` and begins anew.
     void flush(const py::object& write) {
+        finish();
         std::size_t done = 0;
         while (done < size_) {
             const Lent view(data() + done, std::min(size_ - done, kPiece));
@@ -82,6 +97,7 @@ class Sink {
     }
 
     py::bytes take() {
+        finish();
         resize(size_);
         PyObject* const result = std::exchange(object_, nullptr);
         size_ = 0;
@@ -128,6 +144,8 @@ class Sink {
     PyObject* object_ = nullptr;
     std::size_t size_ = 0;
     std::size_t capacity_ = 0;
+    std::vector<BufferView> views_;  // of the pieces that are being written
+    std::optional<StartedPieces> started_;
 };
 
 // Memory as a buffer, for arrays of any framework.
@@ -304,7 +322,8 @@ void register_container(py::module_& m) {
         .def("write_pieces", &Sink::write_pieces, "pieces"_a, "threads"_a = 0,
              "Buffers as they are and chunks, (payload, record_crc, number), with length and checksum. "
              "Returns the bytes "
-             "written.")
+             "written; with several threads that happens until finish().")
+        .def("finish", &Sink::finish, "Wait until all pieces are written, and let go of them.")
         .def("flush", &Sink::flush, "write"_a, "Hand everything to a file's write method and begin anew.")
         .def("take", &Sink::take, "Everything as bytes; the sink is empty afterwards.");
     py::class_<Block>(m, "Block", py::buffer_protocol()).def_buffer([](Block& block) {

@@ -140,16 +140,21 @@ class RecordWriter:
             self._sink.flush(self._file.write)
 
     def write_out(self) -> None:
-        """Copy everything that was given so far: what chunks are views of may change then."""
+        """Begin to copy everything that was given so far, on other threads if there are any."""
         if not self._pieces:
             return
+        if self._file is not None and self._sink.size >= FLUSH_BYTES:
+            self._sink.flush(self._file.write)
         written = self._sink.write_pieces(self._pieces, self._threads)
         if written != self._waiting:
             raise RuntimeError(f"{written} bytes were written, not {self._waiting}")
         self._pieces.clear()
         self._waiting = 0
-        if self._file is not None and self._sink.size >= FLUSH_BYTES:
-            self._sink.flush(self._file.write)
+
+    def settle(self) -> None:
+        """Copy everything that was given so far: what chunks are views of may change then."""
+        self.write_out()
+        self._sink.finish()
 
     def _write(self, data: bytes | bytearray) -> None:
         self._add(data, len(data))
@@ -235,6 +240,7 @@ class Encoder:
         """Write everything but small tensors that wait for others to share their record."""
         for codec in list(self._pending):
             self._encode(codec)
+        self._writer.settle()
 
     def _enqueue(self, codec: Codec, record: list[_Item], setting: Setting | None) -> None:
         size = sum(item.leaf.nbytes for item in record)
