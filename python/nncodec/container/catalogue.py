@@ -66,9 +66,10 @@ class Catalogue:
         size = sum(map(len, places))
         if (
             len(places) == len(ordinals) == len(entry.tensors)
-            and places.keys().isdisjoint(self.places)
-            and places.keys().isdisjoint(self.aliases)
-            and ordinals.keys().isdisjoint(self._ordinals)
+            # Of two views the shorter one is walked; of a dict, all of it.
+            and places.keys().isdisjoint(self.places.keys())
+            and places.keys().isdisjoint(self.aliases.keys())
+            and ordinals.keys().isdisjoint(self._ordinals.keys())
             and self._names_bytes + size <= MAX_NAMES_BYTES
         ):  # nearly all of them, and all at once
             self.places.update(places)
