@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <memory>
 #include <span>
+#include <type_traits>
 
 namespace nncodec {
 
@@ -20,6 +21,13 @@ class Scratch {
             size_ = n;
         }
         return {data_.get(), n};
+    }
+
+    // The same as numbers.
+    template <typename T>
+    std::span<T> get_as(std::size_t n) {
+        static_assert(std::is_trivially_copyable_v<T> && alignof(T) <= __STDCPP_DEFAULT_NEW_ALIGNMENT__);
+        return {reinterpret_cast<T*>(get(n * sizeof(T)).data()), n};
     }
 
   private:

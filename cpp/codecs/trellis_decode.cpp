@@ -5,6 +5,7 @@
 #include <numeric>
 
 #include "base/bits.hpp"
+#include "base/scratch.hpp"
 #include "codecs/trellis.hpp"
 #include "codecs/trellis_symbols.hpp"
 #include "codecs/trellis_transform.hpp"
@@ -106,15 +107,12 @@ void TrellisDecoder::decode(std::size_t chunk, ByteView payload, std::span<std::
     ByteReader in(payload);
     const ByteView raw = has_large_ ? in.block("raw bits of large levels") : ByteView{};
     const bool classes = model_.classes() > 1;
-    thread_local std::vector<std::uint8_t> class_of;
-    thread_local std::vector<std::uint8_t> contexts;
-    thread_local std::vector<std::int16_t> coded;   // in the order of coding
-    thread_local std::vector<std::int16_t> points;  // in that of the elements
-    thread_local std::vector<float> buffer;
-    thread_local std::vector<float> coded_values;
-
-    class_of.resize(classes ? n : 0);
-    contexts.resize(classes ? n : 0);
+    thread_local struct {
+        Scratch class_of, contexts, coded, points, values, coded_values;
+    } scratch;
+    const auto class_of = scratch.class_of.get(classes ? n : 0);
+    const auto contexts = scratch.contexts.get(classes ? n : 0);
+    const auto coded = scratch.coded.get_as<std::int16_t>(n);  // in the order of coding
     class_order::Places places{};
     if (classes) model_.classes_of(first, class_of);
     if (classes && !model_.by_columns) {
@@ -122,17 +120,14 @@ void TrellisDecoder::decode(std::size_t chunk, ByteView payload, std::span<std::
         class_order::sorted(places, contexts);
     }
     if (classes && model_.by_columns) {
-        trellis_codec::Transposed(model_, n).to_coding(std::span<const std::uint8_t>(class_of),
-                                                       std::span(contexts));
+        trellis_codec::Transposed(model_, n).to_coding(std::span<const std::uint8_t>(class_of), contexts);
     }
-    coded.resize(n);
     rans_->decode(in.rest(), contexts, model_.lanes, coded, model_.unit());
 
     const bool in_place =
         dtype_ == DType::float32 && reinterpret_cast<std::uintptr_t>(out.data()) % alignof(float) == 0;
-    if (!in_place) buffer.resize(n);
-    const std::span<float> values =
-        in_place ? std::span<float>(reinterpret_cast<float*>(out.data()), n) : std::span<float>(buffer);
+    const std::span<float> values = in_place ? std::span<float>(reinterpret_cast<float*>(out.data()), n)
+                                             : scratch.values.get_as<float>(n);
     const auto to_elements = [&]<typename T>(std::span<const T> from, std::span<T> to) {
         if (model_.by_columns) {
             trellis_codec::Transposed(model_, n).from_coding(from, to);
@@ -143,7 +138,7 @@ void TrellisDecoder::decode(std::size_t chunk, ByteView payload, std::span<std::
     const bool in_order = !classes && !model_.by_columns;
     BitReader bits(raw);
     if (has_huge_) {
-        coded_values.resize(n);
+        const auto coded_values = scratch.coded_values.get_as<float>(n);
         to_floats(model_, coded, coded_values);
         const float unit = unit_of(model_);
         read_large(model_, coded, 0, bits,
@@ -160,14 +155,15 @@ void TrellisDecoder::decode(std::size_t chunk, ByteView payload, std::span<std::
         } else {
             for (const std::uint8_t c : large_classes_) {
                 const std::size_t count = places[c + 1U] - places[c];
-                read_large(model_, std::span(coded).subspan(places[c], count), places[c], bits, set);
+                read_large(model_, coded.subspan(places[c], count), places[c], bits, set);
             }
         }
+        std::span<std::int16_t> points = coded;  // in the order of the elements
         if (!in_order) {
-            points.resize(n);
-            to_elements(std::span<const std::int16_t>(coded), std::span(points));
+            points = scratch.points.get_as<std::int16_t>(n);
+            to_elements(std::span<const std::int16_t>(coded), points);
         }
-        to_numbers(first, in_order ? coded : points, values);
+        to_numbers(first, points, values);
     }
     finish(bits);
     trellis_codec::for_each_part(
