@@ -29,14 +29,24 @@ double estimated_gain(const klt::Moments& moments, std::size_t n, double floor) 
     return static_cast<double>(log2) * 0x1p-17 * static_cast<double>(moments.rows);
 }
 
+// The same once the eigenvalues are known: their product is the determinant.
+double known_gain(const ColumnStudy& study, double floor) {
+    std::int64_t log2 = 0;
+    for (std::size_t i = 0; i < study.values.size(); ++i) {
+        log2 += scales::fixed_log2(study.diagonal[i] + floor) -
+                scales::fixed_log2(std::max(study.values[i], 0.0) + floor);
+    }
+    return static_cast<double>(log2) * 0x1p-17 * static_cast<double>(study.rows);
+}
+
 }  // namespace
 
 bool worth_a_study(const scales::View& view, std::size_t element_bytes) noexcept {
     if (view.flat()) return false;
     const std::size_t n = view.row_elements();
-    constexpr std::size_t kShare = 16;
+    constexpr std::size_t kShare = 12;
     return n >= kFewestColumns && n <= klt::kMaxColumns &&
-           view.rows * element_bytes >= kShare * 2 * sizeof(double) * n;
+           view.rows * element_bytes >= kShare * sizeof(double) * n;
 }
 
 std::optional<ColumnTransform> fit_column_transform(const FloatSource& source, const scales::View& view,
@@ -57,30 +67,39 @@ std::optional<ColumnTransform> fit_column_transform(const FloatSource& source, c
     ColumnStudy own;
     ColumnStudy& study = kept != nullptr ? *kept : own;
     const std::lock_guard lock(study.mutex);
-    if (!study.moments) {
+    if (!study.moments && study.values.empty()) {
         study.moments =
             klt::second_moments(view.rows, n, threads,
                                 [&](std::size_t row, std::span<double> out) { source.load(row * n, out); });
+        study.rows = study.moments->rows;
+        study.diagonal.resize(n);
+        for (std::size_t i = 0; i < n; ++i) study.diagonal[i] = study.moments->matrix[i * n + i];
     }
-    const klt::Moments& moments = *study.moments;
-    if (moments.rows == 0) return {};
+    if (study.rows == 0) return {};
     const double mean_square = statistics.energy / static_cast<double>(source.size());
     const double floor =
-        step * step / (12 * mean_square) * static_cast<double>(moments.rows) / static_cast<double>(n);
+        step * step / (12 * mean_square) * static_cast<double>(study.rows) / static_cast<double>(n);
     const auto squared_n = static_cast<double>(n * n);
-    if (automatic && !(estimated_gain(moments, n, floor) > kBitsPerEntry * squared_n)) return {};
+    if (automatic) {
+        const double gain =
+            study.moments ? estimated_gain(*study.moments, n, floor) : known_gain(study, floor);
+        if (!(gain > kBitsPerEntry * squared_n)) return {};
+    }
+    std::vector<double> vectors;
     if (study.values.empty() && !study.without_vectors) {
         std::vector<double> values(n);
-        study.vectors.resize(n * n);
-        study.without_vectors = !klt::eigenvectors(
-            kept != nullptr ? moments.matrix : std::move(study.moments->matrix), n, values, study.vectors);
+        vectors.resize(n * n);
+        study.without_vectors = !klt::eigenvectors(std::move(study.moments->matrix), n, values, vectors);
+        study.moments.reset();
+        if (kept != nullptr) study.vectors.assign(vectors.begin(), vectors.end());
         study.values = std::move(values);
     }
     if (study.without_vectors) return {};
+    if (kept != nullptr) vectors.assign(study.vectors.begin(), study.vectors.end());
     std::vector<double> values = study.values;
     for (double& value : values) value = std::max(value, 0.0) + floor;
-    klt::EncodedBasis encoded = klt::encode_basis(kept != nullptr ? study.vectors : std::move(study.vectors),
-                                                  values, n, static_cast<double>(moments.rows));
+    klt::EncodedBasis encoded =
+        klt::encode_basis(std::move(vectors), values, n, static_cast<double>(study.rows));
 
     if (kept == nullptr && n >= kTrimFrom) trim_heap();
 

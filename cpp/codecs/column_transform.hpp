@@ -27,9 +27,11 @@ struct ColumnTransform {
 // most of the time. Filled by the first that asks; one fit at a time.
 struct ColumnStudy {
     std::mutex mutex;
-    std::optional<klt::Moments> moments;
-    std::vector<double> values;  // of the moments' matrix; empty until they are needed
-    std::vector<double> vectors;
+    std::optional<klt::Moments> moments;  // until there are vectors: one matrix at a time is kept
+    std::size_t rows = 0;                 // of the moments, and their matrix's diagonal
+    std::vector<double> diagonal;
+    std::vector<double> values;    // of the matrix; empty until they are needed
+    std::vector<float> vectors;    // far finer than a basis is coded
     bool without_vectors = false;  // their search did not end
 };
 
