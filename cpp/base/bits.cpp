@@ -59,7 +59,21 @@ Status unpack(std::span<const std::uint8_t> in, unsigned bits, std::span<Code> c
     return used != 0 && (in.back() >> used) != 0 ? Status::corrupt : Status::ok;
 }
 
+template <typename Code>
+bool below(std::span<const Code> codes, unsigned bits) noexcept {
+    Code all = 0;
+    for (const Code code : codes) all = static_cast<Code>(all | code);
+    return std::uint64_t{all} >> bits == 0;
+}
+
 }  // namespace
+
+bool fit_in(std::span<const std::uint16_t> codes, unsigned bits) noexcept {
+    return below(codes, bits);
+}
+bool fit_in(std::span<const std::uint32_t> codes, unsigned bits) noexcept {
+    return below(codes, bits);
+}
 
 void bitpack(std::span<const std::uint16_t> codes, unsigned bits, std::span<std::uint8_t> out) noexcept {
     pack(codes, bits, out);

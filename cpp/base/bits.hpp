@@ -101,6 +101,10 @@ inline constexpr std::size_t packed_size(std::size_t n, unsigned bits) noexcept 
 void bitpack(std::span<const std::uint16_t> codes, unsigned bits, std::span<std::uint8_t> out) noexcept;
 void bitpack(std::span<const std::uint32_t> codes, unsigned bits, std::span<std::uint8_t> out) noexcept;
 
+// Whether each code is below 2^bits, as packing them asks.
+bool fit_in(std::span<const std::uint16_t> codes, unsigned bits) noexcept;
+bool fit_in(std::span<const std::uint32_t> codes, unsigned bits) noexcept;
+
 // `in` is untrusted: `truncated` when it is shorter than packed_size(codes.size(), bits), `corrupt` when it
 // is longer or its last byte is not filled with zeros; codes are then unspecified.
 Status bitunpack(std::span<const std::uint8_t> in, unsigned bits, std::span<std::uint16_t> codes) noexcept;

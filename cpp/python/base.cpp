@@ -18,10 +18,7 @@ void check_bits(unsigned bits, unsigned code_bytes) {
 template <typename Code>
 py::bytes pack(const BufferView& view, unsigned bits) {
     const auto codes = view.as<Code>("codes");
-    Code all = 0;
-    for (const Code code : codes) all = static_cast<Code>(all | code);
-    if (std::uint64_t{all} >> bits != 0)
-        throw py::value_error("codes must be below 2^" + std::to_string(bits));
+    if (!fit_in(codes, bits)) throw py::value_error("codes must be below 2^" + std::to_string(bits));
     Bytes out(packed_size(codes.size(), bits));
     {
         const py::gil_scoped_release nogil;

@@ -12,7 +12,7 @@ struct HeldCodebook {
 };
 
 // part: (dtype, shapes, data, name, dimension, entries, indices)
-std::shared_ptr<HeldCodebook> make_plan(const py::tuple& part, bool classes, std::size_t threads) {
+std::shared_ptr<HeldCodebook> make_codebook_plan(const py::tuple& part, bool classes, std::size_t threads) {
     auto held = std::make_shared<HeldCodebook>(
         HeldCodebook{{part[2], "data"}, {part[5], "entries"}, {part[6], "indices"}, {}});
     CodebookInput input;
@@ -34,7 +34,7 @@ std::shared_ptr<HeldCodebook> make_plan(const py::tuple& part, bool classes, std
 void register_codecs_codebook(py::module_& m) {
     py::class_<HeldCodebook, std::shared_ptr<HeldCodebook>>(m, "CodebookPlan",
                                                             "A coded codebook and its indices.")
-        .def(py::init(&make_plan), "part"_a, "classes"_a, "threads"_a)
+        .def(py::init(&make_codebook_plan), "part"_a, "classes"_a, "threads"_a)
         .def_property_readonly("model", [](const HeldCodebook& h) { return to_bytes(h.plan->model()); })
         .def_property_readonly("chunk_elements",
                                [](const HeldCodebook& h) { return h.plan->chunk_elements(); })

@@ -54,7 +54,7 @@ struct Payload {
     Bytes bytes;
 };
 
-py::list encode_chunks(PyEncoding& part, std::size_t first, std::size_t end, std::size_t threads) {
+py::list encode_lossless_chunks(PyEncoding& part, std::size_t first, std::size_t end, std::size_t threads) {
     std::vector<Bytes> chunks;
     {
         const py::gil_scoped_release nogil;
@@ -81,7 +81,7 @@ void register_lossless(py::module_& m) {
         .def_property_readonly("version", [](const PyEncoding& part) { return part.encoding.version(); })
         .def_property_readonly("model",
                                [](const PyEncoding& part) { return to_bytes(part.encoding.model()); })
-        .def("encode", &encode_chunks, "first"_a, "end"_a, "threads"_a = 0,
+        .def("encode", &encode_lossless_chunks, "first"_a, "end"_a, "threads"_a = 0,
              "The payloads of chunks first to end - 1. Each chunk can be asked for once.");
     m.def("lossless_encode", &encode_parts, "parts"_a, "threads"_a = 0,
           "Plan parts, each (dtype, columns, data), and encode the short ones, in parallel.");

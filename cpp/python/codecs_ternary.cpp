@@ -43,7 +43,8 @@ py::list make_encoders(const py::sequence& parts, float sparsity_multiplier, con
     return out;
 }
 
-py::list encode_chunks(const HeldEncoder& held, std::size_t first, std::size_t end, std::size_t threads) {
+py::list encode_ternary_chunks(const HeldEncoder& held, std::size_t first, std::size_t end,
+                               std::size_t threads) {
     const std::size_t last = std::min(end, held.encoder->chunks());
     std::vector<Bytes> payloads(last - std::min(first, last));
     {
@@ -122,7 +123,7 @@ void register_codecs_ternary(py::module_& m) {
         .def_property_readonly("chunk_elements",
                                [](const HeldEncoder& h) { return h.encoder->chunk_elements(); })
         .def_property_readonly("chunks", [](const HeldEncoder& h) { return h.encoder->chunks(); })
-        .def("encode", &encode_chunks, "first"_a, "end"_a, "threads"_a = 0,
+        .def("encode", &encode_ternary_chunks, "first"_a, "end"_a, "threads"_a = 0,
              "Chunks first to end: a list of bytes.");
     m.def("ternary_encoders", &make_encoders, "parts"_a, "sparsity_multiplier"_a, "layout"_a, "entropy"_a,
           "block"_a, "threads"_a = 0, "Encoders of parts (dtype, data, name).");

@@ -17,8 +17,8 @@ struct HeldTransform {
 using Choice = std::tuple<std::uint8_t, std::uint8_t, std::uint8_t>;  // kind, height, width
 
 // part: (dtype, shape, data, name); setting: (step, importance or None)
-std::shared_ptr<HeldTransform> make_plan(const py::tuple& part, const py::tuple& setting,
-                                         const std::vector<Choice>& choices, std::size_t threads) {
+std::shared_ptr<HeldTransform> make_transform_plan(const py::tuple& part, const py::tuple& setting,
+                                                   const std::vector<Choice>& choices, std::size_t threads) {
     auto held = std::make_shared<HeldTransform>(HeldTransform{{part[2], "data"}, {}, {}});
     TransformInput input;
     input.dtype = static_cast<DType>(py::cast<std::uint8_t>(part[0]));
@@ -62,7 +62,7 @@ void register_codecs_transform(py::module_& m) {
         "stream"_a, "out"_a, "Fill `out` from a bzip2 stream that makes as many bytes.");
     py::class_<HeldTransform, std::shared_ptr<HeldTransform>>(m, "TransformPlan",
                                                               "One tensor, transformed and coded.")
-        .def(py::init(&make_plan), "part"_a, "setting"_a, "choices"_a, "threads"_a)
+        .def(py::init(&make_transform_plan), "part"_a, "setting"_a, "choices"_a, "threads"_a)
         .def_property_readonly("model", [](const HeldTransform& h) { return to_bytes(h.plan->model()); })
         .def_property_readonly("chunk_elements",
                                [](const HeldTransform& h) { return h.plan->chunk_elements(); })

@@ -19,13 +19,14 @@ struct HeldTrellisPlan {
     std::optional<TrellisPlan> plan;
 };
 
-constexpr std::size_t kAlone = std::size_t{1} << 20;  // bytes from which a part is worth threads of its own
+constexpr std::size_t kBytesAlone = std::size_t{1}
+                                    << 20;  // bytes from which a part is worth threads of its own
 
 template <typename Task>
 void for_small_and_large(std::span<const std::size_t> sizes, std::size_t threads, Task task) {
     std::vector<std::size_t> small;
     for (std::size_t i = 0; i < sizes.size(); ++i) {
-        if (sizes[i] < kAlone) {
+        if (sizes[i] < kBytesAlone) {
             small.push_back(i);
         } else {
             task(i, threads);
@@ -108,8 +109,8 @@ py::list try_steps(const std::vector<std::shared_ptr<HeldStudy>>& studies, const
     return out;
 }
 
-py::list make_plans(const std::vector<std::shared_ptr<HeldStudy>>& studies, const std::vector<double>& steps,
-                    std::size_t threads) {
+py::list make_trellis_plans(const std::vector<std::shared_ptr<HeldStudy>>& studies,
+                            const std::vector<double>& steps, std::size_t threads) {
     if (studies.size() != steps.size()) throw py::value_error("as many steps as studies, please");
     std::vector<std::shared_ptr<HeldTrellisPlan>> plans;
     for (const auto& study : studies)
@@ -153,8 +154,8 @@ std::shared_ptr<HeldTrellisPlan> plan_of_levels(
 }
 
 // Chunks first .. end of each plan: a list of lists of bytes, coded in parallel over all of them.
-py::list encode_chunks(const std::vector<std::shared_ptr<HeldTrellisPlan>>& plans, std::size_t first,
-                       std::size_t end, std::size_t threads) {
+py::list encode_trellis_chunks(const std::vector<std::shared_ptr<HeldTrellisPlan>>& plans, std::size_t first,
+                               std::size_t end, std::size_t threads) {
     std::vector<std::vector<Bytes>> payloads;
     std::vector<std::pair<std::size_t, std::size_t>> jobs;
     for (std::size_t p = 0; p < plans.size(); ++p) {
@@ -209,12 +210,13 @@ void register_codecs_trellis(py::module_& m) {
           "Studies of parts (dtype, shapes, data, name) at settings (step, importance or None).");
     m.def("trellis_trials", &try_steps, "studies"_a, "steps"_a, "threads"_a = 0,
           "(bits, squared error) that each step would give.");
-    m.def("trellis_plans", &make_plans, "studies"_a, "steps"_a, "threads"_a = 0, "Plans at these steps.");
+    m.def("trellis_plans", &make_trellis_plans, "studies"_a, "steps"_a, "threads"_a = 0,
+          "Plans at these steps.");
     m.def("trellis_plan_of_levels", &plan_of_levels, "dtype"_a, "shape"_a, "levels"_a, "step"_a, "states"_a,
           "alphabet"_a, "by_columns"_a, "row_dimensions"_a, "lanes"_a, "chunk_elements"_a,
           "row_steps"_a = std::vector<std::int8_t>{}, "column_steps"_a = std::vector<std::int8_t>{},
           "threads"_a = 0, "A plan of one tensor whose levels (int16, row-major) were chosen elsewhere.");
-    m.def("trellis_encode", &encode_chunks, "plans"_a, "first"_a, "end"_a, "threads"_a = 0,
+    m.def("trellis_encode", &encode_trellis_chunks, "plans"_a, "first"_a, "end"_a, "threads"_a = 0,
           "Chunks first to end of each plan: a list of lists of bytes.");
     py::class_<TrellisDecoder, ChunkDecoder>(m, "TrellisDecoder")
         .def_property_readonly("step", [](const TrellisDecoder& d) { return d.model().step; })

@@ -7,15 +7,15 @@ namespace {
 
 // A plan and the buffers that it reads. Both buffers are released with the GIL held, when Python drops the
 // plan.
-struct HeldPlan {
+struct HeldUniform {
     BufferView data;
     std::optional<BufferView> importance;
     std::shared_ptr<ColumnStudy> study;
     std::optional<UniformPlan> plan;
 };
 
-constexpr std::size_t kAlone = std::size_t{1}
-                               << 19;  // elements from which a part is worth threads of its own
+constexpr std::size_t kElementsAlone = std::size_t{1}
+                                       << 19;  // elements from which a part is worth threads of its own
 
 TransformChoice transform_choice(const std::string& name) {
     if (name == "none") return TransformChoice::none;
@@ -32,15 +32,17 @@ std::shared_ptr<ColumnStudy> make_study(std::uint8_t dtype, const std::vector<Sh
 }
 
 // part: (dtype, shapes, data, name); setting: (step, importance or None, study or None)
-py::list make_plans(const py::sequence& parts, const py::sequence& settings, bool centroid, double strength,
-                    bool classes, const std::string& transform, std::size_t threads) {
+py::list make_uniform_plans(const py::sequence& parts, const py::sequence& settings, bool centroid,
+                            double strength, bool classes, const std::string& transform,
+                            std::size_t threads) {
     if (parts.size() != settings.size()) throw py::value_error("as many settings as parts, please");
-    std::vector<std::shared_ptr<HeldPlan>> held;
+    std::vector<std::shared_ptr<HeldUniform>> held;
     std::vector<UniformInput> inputs;
     for (std::size_t i = 0; i < parts.size(); ++i) {
         const auto part = py::cast<py::tuple>(parts[i]);
         const auto setting = py::cast<py::tuple>(settings[i]);
-        auto& h = held.emplace_back(std::make_shared<HeldPlan>(HeldPlan{{part[2], "data"}, {}, {}, {}}));
+        auto& h =
+            held.emplace_back(std::make_shared<HeldUniform>(HeldUniform{{part[2], "data"}, {}, {}, {}}));
         UniformInput& input = inputs.emplace_back();
         input.dtype = static_cast<DType>(py::cast<std::uint8_t>(part[0]));
         input.shapes = py::cast<std::vector<Shape>>(part[1]);
@@ -59,7 +61,7 @@ py::list make_plans(const py::sequence& parts, const py::sequence& settings, boo
         const py::gil_scoped_release nogil;
         std::vector<std::size_t> small;
         for (std::size_t i = 0; i < inputs.size(); ++i) {
-            if (inputs[i].data.size() < kAlone) {
+            if (inputs[i].data.size() < kElementsAlone) {
                 small.push_back(i);
             } else {
                 held[i]->plan.emplace(inputs[i], options, threads);
@@ -74,8 +76,8 @@ py::list make_plans(const py::sequence& parts, const py::sequence& settings, boo
 }
 
 // Chunks first .. end of each plan: a list of lists of bytes, coded in parallel over all of them.
-py::list encode_chunks(const std::vector<std::shared_ptr<HeldPlan>>& plans, std::size_t first,
-                       std::size_t end, std::size_t threads) {
+py::list encode_uniform_chunks(const std::vector<std::shared_ptr<HeldUniform>>& plans, std::size_t first,
+                               std::size_t end, std::size_t threads) {
     std::vector<std::vector<Bytes>> payloads;
     std::vector<std::pair<std::size_t, std::size_t>> jobs;
     for (std::size_t p = 0; p < plans.size(); ++p) {
@@ -102,21 +104,23 @@ py::list encode_chunks(const std::vector<std::shared_ptr<HeldPlan>>& plans, std:
 }  // namespace
 
 void register_codecs_uniform(py::module_& m) {
-    py::class_<HeldPlan, std::shared_ptr<HeldPlan>>(m, "UniformPlan", "Every decision about one part, made.")
-        .def_property_readonly("model", [](const HeldPlan& h) { return to_bytes(h.plan->model()); })
-        .def_property_readonly("chunk_elements", [](const HeldPlan& h) { return h.plan->chunk_elements(); })
-        .def_property_readonly("chunks", [](const HeldPlan& h) { return h.plan->chunks(); })
-        .def_property_readonly("bits", [](const HeldPlan& h) { return h.plan->bits(); })
-        .def_property_readonly("squared_error", [](const HeldPlan& h) { return h.plan->squared_error(); });
+    py::class_<HeldUniform, std::shared_ptr<HeldUniform>>(m, "UniformPlan",
+                                                          "Every decision about one part, made.")
+        .def_property_readonly("model", [](const HeldUniform& h) { return to_bytes(h.plan->model()); })
+        .def_property_readonly("chunk_elements",
+                               [](const HeldUniform& h) { return h.plan->chunk_elements(); })
+        .def_property_readonly("chunks", [](const HeldUniform& h) { return h.plan->chunks(); })
+        .def_property_readonly("bits", [](const HeldUniform& h) { return h.plan->bits(); })
+        .def_property_readonly("squared_error", [](const HeldUniform& h) { return h.plan->squared_error(); });
     py::class_<ColumnStudy, std::shared_ptr<ColumnStudy>>(m, "ColumnStudy",
                                                           "What all steps of a part have in common.");
     m.def("uniform_study", &make_study, "dtype"_a, "shapes"_a,
           "A part's ColumnStudy, empty yet; None where it does not pay.");
-    m.def("uniform_plans", &make_plans, "parts"_a, "settings"_a, "centroid"_a, "strength"_a, "classes"_a,
-          "transform"_a = "auto", "threads"_a = 0,
+    m.def("uniform_plans", &make_uniform_plans, "parts"_a, "settings"_a, "centroid"_a, "strength"_a,
+          "classes"_a, "transform"_a = "auto", "threads"_a = 0,
           "Plans for parts (dtype, shapes, data, name) with settings (step, importance or None, study or "
           "None).");
-    m.def("uniform_encode", &encode_chunks, "plans"_a, "first"_a, "end"_a, "threads"_a = 0,
+    m.def("uniform_encode", &encode_uniform_chunks, "plans"_a, "first"_a, "end"_a, "threads"_a = 0,
           "Chunks first to end of each plan: a list of lists of bytes.");
     py::class_<UniformDecoder, ChunkDecoder>(m, "UniformDecoder")
         .def_property_readonly("step", &UniformDecoder::step)

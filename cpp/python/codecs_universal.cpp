@@ -31,9 +31,10 @@ DitherMode dither_named(const std::string& name) {
 }
 
 // part: (dtype, shapes, data, name, key); setting: (step, importance or None)
-py::list make_plans(const py::sequence& parts, const py::sequence& settings, const std::string& lattice_name,
-                    const std::string& dither, const std::string& coder, std::size_t dimension, bool centroid,
-                    bool exact, const py::object& table, std::size_t threads) {
+py::list make_universal_plans(const py::sequence& parts, const py::sequence& settings,
+                              const std::string& lattice_name, const std::string& dither,
+                              const std::string& coder, std::size_t dimension, bool centroid, bool exact,
+                              const py::object& table, std::size_t threads) {
     if (parts.size() != settings.size()) throw py::value_error("as many settings as parts, please");
     UniversalOptions options;
     options.lattice = lattice_named(lattice_name);
@@ -78,8 +79,8 @@ py::list make_plans(const py::sequence& parts, const py::sequence& settings, con
     return out;
 }
 
-py::list encode_chunks(const std::vector<std::shared_ptr<HeldUniversal>>& plans, std::size_t first,
-                       std::size_t end, std::size_t threads) {
+py::list encode_universal_chunks(const std::vector<std::shared_ptr<HeldUniversal>>& plans, std::size_t first,
+                                 std::size_t end, std::size_t threads) {
     std::vector<std::vector<Bytes>> payloads;
     std::vector<std::pair<std::size_t, std::size_t>> jobs;
     for (std::size_t p = 0; p < plans.size(); ++p) {
@@ -145,10 +146,10 @@ void register_codecs_universal(py::module_& m) {
                 return py::make_tuple(to_bytes(raw.head), to_bytes(raw.body));
             },
             "chunk"_a, "What a chunk's payload starts with, and the bytes to pack behind it.");
-    m.def("universal_plans", &make_plans, "parts"_a, "settings"_a, "lattice"_a, "dither"_a, "coder"_a,
-          "dimension"_a, "centroid"_a, "exact"_a, "table"_a = py::none(), "threads"_a = 0,
+    m.def("universal_plans", &make_universal_plans, "parts"_a, "settings"_a, "lattice"_a, "dither"_a,
+          "coder"_a, "dimension"_a, "centroid"_a, "exact"_a, "table"_a = py::none(), "threads"_a = 0,
           "Plans for parts (dtype, shapes, data, name, key) with settings (step, importance or None).");
-    m.def("universal_encode", &encode_chunks, "plans"_a, "first"_a, "end"_a, "threads"_a = 0,
+    m.def("universal_encode", &encode_universal_chunks, "plans"_a, "first"_a, "end"_a, "threads"_a = 0,
           "Chunks first to end of each plan, for the engine's coders: a list of lists of bytes.");
     py::class_<UniversalDecoder, ChunkDecoder>(m, "UniversalDecoder")
         .def_property_readonly("step", [](const UniversalDecoder& d) { return d.model().step; })

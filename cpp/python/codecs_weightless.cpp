@@ -12,7 +12,7 @@ using weightless::Model;
 using weightless::Structure;
 
 // A plan and the buffer that it reads, released with the GIL held when Python drops the plan.
-struct HeldPlan {
+struct HeldWeightless {
     BufferView data;
     std::optional<WeightlessPlan> plan;
 };
@@ -30,9 +30,10 @@ Model make_model(const std::string& structure, unsigned bits, unsigned words, bo
     return model;
 }
 
-std::shared_ptr<HeldPlan> make_plan(std::uint8_t dtype, const py::object& data, const py::object& values,
-                                    const Model& model, std::uint64_t seed, const std::string& name) {
-    auto held = std::make_shared<HeldPlan>(HeldPlan{{data, "data"}, {}});
+std::shared_ptr<HeldWeightless> make_weightless_plan(std::uint8_t dtype, const py::object& data,
+                                                     const py::object& values, const Model& model,
+                                                     std::uint64_t seed, const std::string& name) {
+    auto held = std::make_shared<HeldWeightless>(HeldWeightless{{data, "data"}, {}});
     const BufferView levels(values, "values");
     held->plan.emplace(dtype, held->data.bytes(), levels.bytes(), model, seed, name);
     return held;
@@ -44,7 +45,8 @@ py::list to_list(const std::vector<Bytes>& payloads) {
     return out;
 }
 
-py::list encode_chunks(const HeldPlan& held, std::size_t first, std::size_t end, std::size_t threads) {
+py::list encode_weightless_chunks(const HeldWeightless& held, std::size_t first, std::size_t end,
+                                  std::size_t threads) {
     end = std::min(end, held.plan->chunks());
     std::vector<Bytes> payloads(end - std::min(first, end));
     {
@@ -130,14 +132,15 @@ void register_codecs_weightless(py::module_& m) {
     py::class_<Model>(m, "WeightlessModel", "Structure and cells of codec 7.")
         .def(py::init(&make_model), "structure"_a, "bits"_a, "words"_a = 4, "exact"_a = false,
              "packed"_a = false);
-    py::class_<HeldPlan, std::shared_ptr<HeldPlan>>(m, "WeightlessPlan",
-                                                    "A part, and the value of each weight.")
-        .def_property_readonly("model", [](const HeldPlan& h) { return to_bytes(h.plan->model()); })
-        .def_property_readonly("chunk_elements", [](const HeldPlan& h) { return h.plan->chunk_elements(); })
-        .def_property_readonly("chunks", [](const HeldPlan& h) { return h.plan->chunks(); });
-    m.def("weightless_plan", &make_plan, "dtype"_a, "data"_a, "values"_a, "model"_a, "seed"_a, "name"_a,
-          "A plan for a part with these distinct values (of the part's element type, ascending).");
-    m.def("weightless_encode", &encode_chunks, "plan"_a, "first"_a, "end"_a, "threads"_a = 0,
+    py::class_<HeldWeightless, std::shared_ptr<HeldWeightless>>(m, "WeightlessPlan",
+                                                                "A part, and the value of each weight.")
+        .def_property_readonly("model", [](const HeldWeightless& h) { return to_bytes(h.plan->model()); })
+        .def_property_readonly("chunk_elements",
+                               [](const HeldWeightless& h) { return h.plan->chunk_elements(); })
+        .def_property_readonly("chunks", [](const HeldWeightless& h) { return h.plan->chunks(); });
+    m.def("weightless_plan", &make_weightless_plan, "dtype"_a, "data"_a, "values"_a, "model"_a, "seed"_a,
+          "name"_a, "A plan for a part with these distinct values (of the part's element type, ascending).");
+    m.def("weightless_encode", &encode_weightless_chunks, "plan"_a, "first"_a, "end"_a, "threads"_a = 0,
           "Chunks first to end of a plan: a list of bytes.");
     m.def("weightless_build", &build_payloads, "keys"_a, "codes"_a, "offsets"_a, "positions"_a, "model"_a,
           "values"_a, "seed"_a = 0, "threads"_a = 0,

@@ -49,12 +49,6 @@ void check_packed(ByteView packed, std::size_t n) {
     }
 }
 
-bool within_digits(ByteView packed) noexcept {
-    std::uint8_t most = 0;
-    for (const std::uint8_t byte : packed) most = byte > most ? byte : most;
-    return most <= ternary::kLargestByte;
-}
-
 float absmax(const py::object& values, std::uint8_t dtype, const py::object& residual) {
     const BufferView view(values, "values");
     const Numbers numbers = numbers_of(view, dtype, "values");
@@ -88,7 +82,7 @@ void expand(const py::object& packed, const py::object& out, std::uint8_t dtype,
     check_packed(from.bytes(), numbers.n);
     if (!std::isfinite(scale)) throw py::value_error("scale must be finite");
     const py::gil_scoped_release nogil;
-    if (!within_digits(from.bytes())) throw ArgumentError("packed has a byte above 242");
+    if (!ternary::within_digits(from.bytes())) throw ArgumentError("packed has a byte above 242");
     ternary::expand(numbers.dtype, from.bytes().data(), numbers.n, scale, order, accumulate, numbers.data);
 }
 
@@ -97,7 +91,7 @@ py::bytes zero_run_encode(const py::object& packed) {
     Bytes out(view.bytes().size());
     {
         const py::gil_scoped_release nogil;
-        if (!within_digits(view.bytes())) throw ArgumentError("packed has a byte above 242");
+        if (!ternary::within_digits(view.bytes())) throw ArgumentError("packed has a byte above 242");
         out.resize(zero_run::encode(view.bytes(), out.data()));
     }
     return to_bytes(out);
@@ -121,7 +115,7 @@ py::bytes rans_encode(const py::object& packed) {
     Bytes out;
     {
         const py::gil_scoped_release nogil;
-        if (!within_digits(view.bytes())) throw ArgumentError("packed has a byte above 242");
+        if (!ternary::within_digits(view.bytes())) throw ArgumentError("packed has a byte above 242");
         ternary_rans::encode(view.bytes(), out);
     }
     return to_bytes(out);

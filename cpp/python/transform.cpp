@@ -23,8 +23,8 @@ planes::SymbolMap symbol_map(const NumberFormat& format, bool sparse, bool escap
     return {sparse, escaped, base};
 }
 
-py::tuple split(const py::object& numbers, std::uint8_t dtype, unsigned zeros, bool plus, bool sparse,
-                bool escaped, std::int32_t base) {
+py::tuple split_numbers(const py::object& numbers, std::uint8_t dtype, unsigned zeros, bool plus, bool sparse,
+                        bool escaped, std::int32_t base) {
     const BufferView view(numbers, "numbers");
     const NumberFormat format = float_format(dtype);
     const planes::RawBits raw = raw_bits(format, zeros, plus);
@@ -78,7 +78,7 @@ void join(const py::object& symbols, const py::object& low, const py::sequence& 
 }  // namespace
 
 void register_transform(py::module_& m) {
-    m.def("float_planes_split", &split, "numbers"_a, "dtype"_a, "zeros"_a = 0, "plus"_a = false,
+    m.def("float_planes_split", &split_numbers, "numbers"_a, "dtype"_a, "zeros"_a = 0, "plus"_a = false,
           "sparse"_a = false, "escaped"_a = false, "base"_a = 0,
           "Floats to (exponent symbols, low bits, list of byte planes).");
     m.def("float_planes_join", &join, "symbols"_a, "low"_a, "planes"_a, "out"_a, "dtype"_a, "zeros"_a = 0,

@@ -34,6 +34,12 @@ std::size_t index_of(DType dtype) noexcept {
 
 }  // namespace
 
+bool within_digits(ByteView packed) noexcept {
+    std::uint8_t most = 0;
+    for (const std::uint8_t byte : packed) most = std::max(most, byte);
+    return most <= kLargestByte;
+}
+
 bool is_supported(DType dtype) noexcept {
     return dtype == DType::float32 || dtype == DType::float16 || dtype == DType::bfloat16;
 }

@@ -33,6 +33,9 @@ inline constexpr std::size_t packed_size(std::size_t n) noexcept {
     return n / kDigitsPerByte + (n % kDigitsPerByte != 0 ? 1 : 0);
 }
 
+// Whether every byte of untrusted digits is at most kLargestByte.
+bool within_digits(ByteView packed) noexcept;
+
 // float32, float16 or bfloat16 numbers.
 bool is_supported(DType dtype) noexcept;
 
