@@ -16,9 +16,6 @@ runs=${1:-2000}
 cmake -S "$root" -B "$build" -DNNCODEC_FUZZ=ON -DCMAKE_BUILD_TYPE=RelWithDebInfo ${options:-} >/dev/null
 cmake --build "$build" --parallel "${JOBS:-2}" >/dev/null
 cd "$build"
-failed=0
-for target in cpp/fuzz/fuzz_*; do
-    [ -x "$target" ] && [ -f "$target" ] || continue
-    "$target" -runs="$runs" -seed="${SEED:-1}" -max_len=4096 ${CORPUS:+"$CORPUS"} || failed=1
-done
-exit $failed
+find cpp/fuzz -name 'fuzz_*' -type f -perm -u+x | sort |
+    xargs -P "${JOBS:-2}" -I TARGET sh -c '"$0" "$@" || exit 1' \
+        TARGET -runs="$runs" -seed="${SEED:-1}" -max_len=4096 ${CORPUS:+"$CORPUS"}
