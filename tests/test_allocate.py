@@ -135,6 +135,24 @@ def test_what_cannot_be_met_says_what_can(parts: list[Part], kind: str, value: f
         solve(parts, kind, value)
 
 
+@pytest.mark.parametrize("codec", ["uniform", "trellis", "lowrank"])
+def test_a_codec_is_asked_for_no_step_that_it_refuses(codec: str) -> None:
+    rng = np.random.default_rng(3)
+    sparse = rng.standard_normal((64, 64)) * (rng.random((64, 64)) < 0.05)
+    for weights, budget in [
+        (sparse, {"ratio": 4}),
+        (np.zeros((64, 64)), {"ratio": 8}),
+        (rng.standard_normal((64, 64)), {"snr_db": 300}),
+    ]:
+        with pytest.raises(ValueError, match=r"cannot be met: \S+ to \S+ can"):
+            nncodec.encode({"w": weights.astype(np.float32)}, codec, **budget)
+
+
+def test_a_step_is_shown_with_its_digits() -> None:
+    with pytest.raises(ValueError, match=r"step 1e-09 is too small for a magnitude of 3e\+20"):
+        nncodec.encode({"w": np.full((4, 4), 3e20, np.float32)}, "uniform", step=1e-9)
+
+
 def test_bad_tensors_and_weights_are_named(parts: list[Part]) -> None:
     bad = tensor(4, 4, 1.0, 3)
     bad.data.view(np.float32)[5] = np.nan

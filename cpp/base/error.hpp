@@ -5,6 +5,7 @@
 #pragma once
 
 #include <cstdint>
+#include <cstdio>
 #include <stdexcept>
 #include <string>
 
@@ -21,6 +22,13 @@ struct DecodeError : std::runtime_error {
 struct ArgumentError : std::invalid_argument {
     using std::invalid_argument::invalid_argument;
 };
+
+// A number in a message, with as many digits as help.
+inline std::string shown(double value) {
+    char text[32];
+    std::snprintf(text, sizeof text, "%.6g", value);
+    return text;
+}
 
 inline void check(Status status, const char* what) {
     if (status == Status::ok) return;

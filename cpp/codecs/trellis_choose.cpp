@@ -13,9 +13,12 @@
 namespace nncodec::trellis_codec {
 namespace {
 
-constexpr std::size_t kTryAxesBelow = std::size_t{1} << 16;  // elements: fewer and some axes are tried alone
-constexpr std::size_t kMaxKernel = 64;                       // of a basis
-constexpr std::size_t kFewestColumns = 16;                   // of a column transform
+constexpr std::size_t kTryAxesBelow = std::size_t{1} << 16;  // elements: fewer and axes are tried alone
+constexpr std::size_t kTryWithoutBelow = 256;  // elements of a scale: fewer and its axis may not pay
+// For which a large tensor goes without scales of some axis: estimates are not better than that.
+constexpr double kLeastSaving = 0.005;
+constexpr std::size_t kMaxKernel = 64;      // of a basis
+constexpr std::size_t kFewestColumns = 16;  // of a column transform
 constexpr std::size_t kRowsPerColumn = 4;
 constexpr double kBitsPerEntry = 2;    // of a basis: about four bits for each degree of freedom
 constexpr double kErrorOfStep = 0.17;  // squared error over that of a step
@@ -42,28 +45,33 @@ struct Candidate {
     double longest = 0;  // norm of a row that a basis transforms
 };
 
+// Scales that may pay. Those of all axes together, and none, of any tensor: fitting some axes takes passes
+// over all elements, so of a large one only without those whose scales have few elements each.
+std::vector<Axes> axes_to_try(const TensorSide& side) {
+    const bool columns = side.columns > 1;
+    const bool positions = side.positions > 1;
+    const bool small = side.elements < kTryAxesBelow;
+    std::vector<Axes> tries{{true, columns, positions}};
+    if (columns && (small || side.rows * side.positions < kTryWithoutBelow))
+        tries.push_back({true, false, positions});
+    if (small || side.row_elements() < kTryWithoutBelow) tries.push_back({false, columns, positions});
+    if (positions && small) tries.push_back({false, false, true});
+    tries.push_back({});
+    return tries;
+}
+
 Candidate evaluate(const TensorSide& side, std::span<const float> values, bool classes, double step,
                    std::size_t threads) {
-    std::vector<Axes> tries;
-    if (!classes || side.row_dimensions == 0 || side.elements == 0) {
-        tries = {{}};
-    } else {
-        const bool positions = side.positions > 1;
-        tries = {{true, side.columns > 1, positions}};
-        if (side.elements < kTryAxesBelow) {
-            if (side.columns > 1) tries.push_back({true, false, positions});
-            tries.push_back({false, side.columns > 1, positions});
-            if (positions) tries.push_back({false, false, true});
-            tries.push_back({});
-        }
-    }
+    std::vector<Axes> tries{{}};
+    if (classes && side.row_dimensions != 0 && side.elements != 0) tries = axes_to_try(side);
     std::optional<Candidate> best;
     for (const Axes& axes : tries) {
         Candidate one{side, kNoScale, 0, 0, 0};
         one.base = fit_scales(one.side, values, axes, threads);
         one.side.offset = offset_at(one.base, step);
         one.bits = side.elements == 0 ? 0 : estimated_bits(one.side);
-        if (!best || one.bits < best->bits) best = std::move(one);
+        const double margin = !best || side.elements < kTryAxesBelow ? 0 : kLeastSaving * best->bits;
+        if (!best || one.bits < best->bits - margin) best = std::move(one);
     }
     for (const float x : values) best->largest = std::max(best->largest, static_cast<double>(std::abs(x)));
     return std::move(*best);

@@ -44,7 +44,7 @@ void Study::check(const TrellisInput& input, std::size_t threads) {
                             " NaN or infinite elements: a lossy codec cannot take it, codec 'lossless' can");
     }
     if (!(statistics.largest < 0x1p90)) {
-        throw ArgumentError(name_ + " has a magnitude of " + std::to_string(statistics.largest) +
+        throw ArgumentError(name_ + " has a magnitude of " + shown(statistics.largest) +
                             ": codec 'trellis' takes them up to 2^90, codec 'lossless' all");
     }
     std::size_t total = 0;
@@ -164,10 +164,10 @@ std::vector<std::uint8_t> Study::sample_sums(const Model& model) const {
 
 float Study::checked_step(double step) const {
     if (!(step >= static_cast<double>(kLeastStep)) || !(step <= static_cast<double>(kGreatestStep)))
-        throw ArgumentError(name_ + ": step must be 2^-80 to 2^80, got " + std::to_string(step));
+        throw ArgumentError(name_ + ": step must be 2^-80 to 2^80, got " + shown(step));
     if (largest_ / step > 2.0 * trellis::kMaxRadius - 8) {
-        throw ArgumentError(name_ + ": step " + std::to_string(step) + " is too small for a magnitude of " +
-                            std::to_string(largest_) + "; codec 'lossless' stores it exactly");
+        throw ArgumentError(name_ + ": step " + shown(step) + " is too small for a magnitude of " +
+                            shown(largest_) + "; codec 'lossless' stores it exactly");
     }
     return static_cast<float>(step);
 }

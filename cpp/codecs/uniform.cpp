@@ -28,7 +28,7 @@ constexpr std::uint32_t kAbsentBits = 18 * 256;          // of a token that did 
 
 double rounded_step(double step, const std::string& name) {
     if (!(step >= std::numeric_limits<double>::min()) || !(step <= 0x1p1000)) {
-        throw ArgumentError(name + ": step must be positive and finite, got " + std::to_string(step));
+        throw ArgumentError(name + ": step must be positive and finite, got " + shown(step));
     }
     // 20 bits of mantissa are plenty for a step, and half the bytes.
     const std::uint64_t bits =
@@ -97,8 +97,8 @@ UniformPlan::UniformPlan(const UniformInput& input, const UniformOptions& option
     }
     step_ = rounded_step(input.step, input.name);
     if (!(statistics.largest / step_ < static_cast<double>(uniform::kMaxLevel))) {
-        throw ArgumentError(input.name + ": step " + std::to_string(step_) +
-                            " is too small for a magnitude of " + std::to_string(statistics.largest) +
+        throw ArgumentError(input.name + ": step " + shown(step_) +
+                            " is too small for a magnitude of " + shown(statistics.largest) +
                             "; codec 'lossless' stores it exactly");
     }
     for (const Shape& shape : input.shapes) {

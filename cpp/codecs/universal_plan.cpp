@@ -34,7 +34,7 @@ double moment(lattice::Lattice lattice) noexcept {
 
 double rounded_step(double step, const std::string& name) {
     if (!(step >= std::numeric_limits<double>::min()) || !(step <= 0x1p1000)) {
-        throw ArgumentError(name + ": step must be positive and finite, got " + std::to_string(step));
+        throw ArgumentError(name + ": step must be positive and finite, got " + shown(step));
     }
     const std::uint64_t bits =
         (std::bit_cast<std::uint64_t>(step) + 0x80000000U) & ~std::uint64_t{0xFFFFFFFF};
@@ -101,8 +101,8 @@ UniversalPlan::UniversalPlan(const UniformInput& input, const UniversalOptions& 
         throw ArgumentError("dimension must be a multiple of the lattice's, at most 24");
     }
     if (!(statistics.largest / model_.scale(0) < kMaxNatural)) {
-        throw ArgumentError(name_ + ": step " + std::to_string(model_.step) +
-                            " is too small for a magnitude of " + std::to_string(statistics.largest) +
+        throw ArgumentError(name_ + ": step " + shown(static_cast<double>(model_.step)) +
+                            " is too small for a magnitude of " + shown(statistics.largest) +
                             "; codec 'lossless' stores it exactly");
     }
     choose_layout(input);

@@ -34,7 +34,7 @@ int radius_of(std::span<const float> weights) {
     float largest = 0;
     for (const float x : weights) largest = std::max(largest, std::abs(x));
     if (!(largest < 2.0F * trellis::kMaxRadius)) {
-        throw ArgumentError("the step is too fine: weights of up to " + std::to_string(largest) + " steps");
+        throw ArgumentError("the step is too fine: weights of up to " + shown(largest) + " steps");
     }
     return std::min(static_cast<int>(kRoom * static_cast<double>(largest) / 2) + 6, trellis::kMaxRadius);
 }

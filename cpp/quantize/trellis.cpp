@@ -242,7 +242,7 @@ void check_lanes(std::size_t lanes) {
 void check_step(float step) {
     // Its reciprocal must be normal too.
     if (!(step >= 0x1p-120F && step <= 0x1p120F)) {
-        throw ArgumentError("step is " + std::to_string(step) + ", not between 2^-120 and 2^120");
+        throw ArgumentError("step is " + shown(step) + ", not between 2^-120 and 2^120");
     }
 }
 

@@ -47,8 +47,6 @@ _ERROR_TOLERANCE = 0.005 / 3.0102999566398121
 _VARIED_BITS, _VARIED_RATE = 8 << 14, 2.0
 # Codecs look at their parts again when the step has moved by this factor.
 _SIMILAR = 1.6
-# The finest step, as a fraction of the largest magnitude: beyond it levels no longer fit their codes.
-_FINEST = 2.0**-27
 # A tensor of which nothing matters still needs a finite step.
 _LEAST_IMPORTANCE = 2.0**-40
 _FLOAT32 = 2  # element type code
@@ -236,13 +234,15 @@ class _Problem:
 
     @property
     def finest(self) -> float:
-        """The smallest step that codecs must take."""
-        return max(self.largest * _FINEST, 2.0**-1000)
+        """The smallest step that all codecs take."""
+        fraction = max((codec.finest_step for codec, _ in self.codec_parts), default=0.0)
+        least = max((codec.least_step for codec, _ in self.codec_parts), default=2.0**-1000)
+        return max(self.largest * fraction, least)
 
     @property
     def coarsest(self) -> float:
         """A step at which every weight becomes 0."""
-        return max(self.largest * 8, 2.0**-990)
+        return max(self.largest * 8, self.finest * 1024)
 
 
 def _statistics_in_steps(part: Part, sides: Sides, threads: int) -> FloatStatistics:

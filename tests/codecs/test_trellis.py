@@ -456,3 +456,17 @@ def test_low_budgets_of_one_alphabet_are_met(bits: float) -> None:
     x = np.random.default_rng(3).standard_normal((600, 600)).astype(np.float32)
     blob = nncodec.encode({"x": x}, Trellis(8, alphabet="plain"), bits_per_weight=bits)
     assert 8 * len(blob) / x.size == pytest.approx(bits, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    "shape", [(1, 65535), (1, 65536), (4, 16384), (8, 8192), (32768, 2), (65536, 1), (1, 1, 65536), (16, 8192)]
+)
+def test_scales_of_few_elements_are_left_out(shape):
+    """Elements of one distribution: whatever the shape and size, scales must not cost what they cannot bring."""
+    x = np.random.default_rng(5).standard_normal(shape).astype(np.float32)
+    errors = {}
+    for classes in ("auto", "none"):
+        codec = nncodec.codecs.Trellis(states=8, classes=classes)
+        got = nncodec.decode(nncodec.encode({"w": x}, codec, bits_per_weight=2))["w"]
+        errors[classes] = float(np.square(got - x, dtype=np.float64).sum())
+    assert errors["auto"] < 1.01 * errors["none"]

@@ -169,6 +169,16 @@ class LossyCodec(Codec):
     # Whether settings may have sides.
     feedback: ClassVar[bool] = False
 
+    @property
+    def finest_step(self) -> float:
+        """The smallest step it takes, over the largest magnitude: beyond it levels no longer fit their codes."""
+        return 2.0**-27
+
+    @property
+    def least_step(self) -> float:
+        """The smallest step it takes of whatever magnitudes."""
+        return 2.0**-1000
+
     def study(self, parts: Sequence[Part], settings: Sequence[Setting], threads: int) -> list[Any]:
         """What the codec wants to know of each part whatever the step; goes into later settings."""
         return [None] * len(parts)

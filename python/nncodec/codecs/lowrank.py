@@ -89,6 +89,16 @@ class LowRank(LossyCodec):
         """float64, float32, float16 and bfloat16 of any shape."""
         return dtype in _QUANTISABLE
 
+    @property
+    def finest_step(self) -> float:
+        """That of the inner codec: entries of the factors are seldom larger than those of their product."""
+        return self.inner.finest_step
+
+    @property
+    def least_step(self) -> float:
+        """That of the inner codec."""
+        return self.inner.least_step
+
     def study(self, parts: Sequence[Part], settings: Sequence[Setting], threads: int) -> list[Any]:
         """Factors of each part, which do not depend on the step."""
         return [self._factors(part) for part in parts]

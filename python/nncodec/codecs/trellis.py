@@ -95,6 +95,16 @@ class Trellis(LossyCodec):
         """float64, float32, float16 and bfloat16 of any shape."""
         return dtype in _QUANTISABLE
 
+    @property
+    def finest_step(self) -> float:
+        """A little above 1 / 32752, which is the most that levels span."""
+        return 2.0**-14.9
+
+    @property
+    def least_step(self) -> float:
+        """The format's is 2^-80; at low rates grids are finer than asked."""
+        return 2.0**-78
+
     def variants(self) -> tuple[LossyCodec, ...]:
         """Each alphabet alone: where the cheaper one changes, sizes leap."""
         if self.alphabet != "auto":
