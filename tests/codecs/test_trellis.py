@@ -459,7 +459,8 @@ def test_low_budgets_of_one_alphabet_are_met(bits: float) -> None:
 
 
 @pytest.mark.parametrize(
-    "shape", [(1, 65535), (1, 65536), (4, 16384), (8, 8192), (32768, 2), (65536, 1), (1, 1, 65536), (16, 8192)]
+    "shape",
+    [(1, 65535), (1, 65536), (4, 16384), (8, 8192), (32768, 2), (65536, 1), (1, 1, 65536), (16, 8192)],
 )
 def test_scales_of_few_elements_are_left_out(shape):
     """Elements of one distribution: whatever the shape and size, scales must not cost what they cannot bring."""
