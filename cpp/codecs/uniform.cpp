@@ -97,9 +97,8 @@ UniformPlan::UniformPlan(const UniformInput& input, const UniformOptions& option
     }
     step_ = rounded_step(input.step, input.name);
     if (!(statistics.largest / step_ < static_cast<double>(uniform::kMaxLevel))) {
-        throw ArgumentError(input.name + ": step " + shown(step_) +
-                            " is too small for a magnitude of " + shown(statistics.largest) +
-                            "; codec 'lossless' stores it exactly");
+        throw ArgumentError(input.name + ": step " + shown(step_) + " is too small for a magnitude of " +
+                            shown(statistics.largest) + "; codec 'lossless' stores it exactly");
     }
     for (const Shape& shape : input.shapes) {
         sizes_.push_back(element_count(shape));

@@ -12,7 +12,11 @@ from nncodec.elementary import exp2, log2
 
 __all__ = ["MISSED", "Problem", "Settled", "search", "search_size"]
 
-_MAX_TRIALS = 16
+_MAX_TRIALS = 20
+# Between steps so near (in octaves) a measure that leads to the target has reached it.
+_LEAP = 1e-4
+# So often a search goes on from a leap.
+_MOST_LEAPS = 2
 _SIZE_TOLERANCE = 0.001
 # Trials estimate sizes, and where there are few weights, sizes leap between steps. So files up to this size are encoded
 # until one is near enough, the next steps being the nearest that may do.
@@ -131,7 +135,9 @@ def search(
     """The step where ``measure`` (monotone in the step) is ``target``; its (least, greatest) value if that is outside.
 
     Steps of the expected slope, ever longer, until the target lies between two points; then regula falsi (Illinois).
-    An end of the range is tried only when the search walks into it.
+    An end of the range is tried only when the search walks into it. Codecs start from what they tried before, so that a
+    step met again need not give the same: between two steps that are next to each other, one of them on either side of
+    the target, the older one is forgotten, and the search goes on from the newer.
     """
     finest, coarsest = log2(problem.finest), log2(problem.coarsest)
     sign = math.copysign(1.0, slope)
@@ -141,6 +147,7 @@ def search(
     best, nearest = x, math.inf
     last, stride = 0, 0.0
     before: tuple[float, float] | None = None  # the point before, while all lie on one side
+    leaps = 0
     for _ in range(_MAX_TRIALS):
         gap = sign * (measure(exp2(x)) - target)
         if progress is not None:
@@ -161,8 +168,12 @@ def search(
             if below is not None and last > 0:
                 below = (below[0], below[1] / 2)
         last = -1 if gap < 0 else 1
+        if below is not None and above is not None and above[0] - below[0] < _LEAP and leaps < _MOST_LEAPS:
+            leaps += 1
+            below, above = (below, None) if gap < 0 else (None, above)
+            before, stride = None, 0.0
         if below is not None and above is not None:
-            if above[0] - below[0] < 1e-6:
+            if above[0] - below[0] < _LEAP:
                 break
             x = below[0] - below[1] * (above[0] - below[0]) / (above[1] - below[1])
         else:

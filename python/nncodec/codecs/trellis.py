@@ -97,8 +97,8 @@ class Trellis(LossyCodec):
 
     @property
     def finest_step(self) -> float:
-        """A little above 1 / 32752, which is the most that levels span."""
-        return 2.0**-14.9
+        """A little above 1 / 32752, the least that levels can span."""
+        return 1 / 30000
 
     @property
     def least_step(self) -> float:
