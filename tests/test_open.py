@@ -275,3 +275,24 @@ def test_small_tensors_of_one_record_are_decoded_once(
         file["bn0"][:] = 7  # the caller's own copy
         assert np.array_equal(file["bn0"], vectors["bn0"])
     assert len(calls) == 1
+
+
+def test_tensors_and_slices_of_a_long_shared_record_decode_its_chunks_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = np.random.default_rng(4)
+    layers = {f"layer{i}": rng.normal(size=(64, 16)).astype(np.float32) for i in range(300)}
+    nncodec.save_file(layers, tmp_path / "model.nncz", "trellis", bits_per_weight=3)
+    want = nncodec.load_file(tmp_path / "model.nncz")
+    from nncodec import decoding
+
+    calls = []
+    start = decoding.ChunkBatch
+    monkeypatch.setattr(decoding, "ChunkBatch", lambda *args: calls.append(1) or start(*args))
+    with nncodec.open(tmp_path / "model.nncz") as file:
+        records = {file.info(name).offset: file.info(name).chunks for name in file}
+        assert len(records) < 5
+        for name in file:
+            assert np.array_equal(file[name], want[name])
+            assert np.array_equal(file.get_slice(name)[3:5, 2:], want[name][3:5, 2:])
+        assert len(calls) <= sum(records.values())

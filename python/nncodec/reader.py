@@ -24,6 +24,7 @@ from nncodec.dtypes import BY_CODE
 from nncodec.errors import DecodeError
 from nncodec.limits import check_limit, check_threads
 from nncodec.lookup import TensorLookup, checked_payload
+from nncodec.partial import KeptChunks, Part, PartialRecord
 from nncodec.placement import Placed, aliased
 from nncodec.slices import TensorSlice
 from nncodec.tensors import Arena, Destination, framework_for, writable_bytes
@@ -31,8 +32,6 @@ from nncodec.tensors import Arena, Destination, framework_for, writable_bytes
 __all__ = ["File", "TensorInfo", "map_file"]
 
 _DECODERS_KEPT = 64
-_GROUPS_KEPT = 8
-_GROUP_BYTES = 1 << 17  # the writer's groups are smaller; a greater one is decoded each time
 
 
 @dataclass(frozen=True)
@@ -108,7 +107,7 @@ class File:
         self._closed = False
         self._lock = threading.Lock()
         self._records: OrderedDict[int, _OpenRecord] = OrderedDict()
-        self._groups: OrderedDict[int, Output] = OrderedDict()
+        self._chunks = KeptChunks()
 
     # Names
 
@@ -308,7 +307,7 @@ class File:
         """Let go of the file. Tensors that were decoded stay."""
         self._closed = True
         self._records.clear()
-        self._groups.clear()
+        self._chunks.close()
         self._data = memoryview(b"")
         if self._mapping is not None:
             # Another thread may still be decoding from it; the last to let go unmaps.
@@ -426,11 +425,11 @@ class File:
             record = self._record(number)
             descriptor = record.descriptor
             output = outputs[number]
-            if output.buffered:
-                check_limit(descriptor.raw_bytes, self._max_bytes, tensor=descriptor.label)
-                if len(output.wanted) < len(descriptor.tensors) and descriptor.raw_bytes <= _GROUP_BYTES:
-                    self._group(number, record).copy_to(output.wanted)
-                    continue
+            if output.buffered:  # some of the tensors that share the record
+                starts = descriptor.tensor_starts
+                parts = [Part(starts[inner], target) for inner, target in output.wanted.items()]
+                self._add_parts(batch, number, record, parts, descriptor.label)
+                continue
             batch.add_run(record.decoder, output, self._run(record, range(descriptor.chunks)))
         batch.finish()
 
@@ -443,23 +442,11 @@ class File:
 
         return Run(data, entry, crc, numbers, find)
 
-    def _group(self, number: int, record: _OpenRecord) -> Output:
-        """A decoded record of several small tensors. The last few are kept: such tensors are asked for one by one."""
-        with self._lock:
-            kept = self._groups.pop(number, None)
-            if kept is not None:
-                self._groups[number] = kept
-                return kept
-        descriptor = record.descriptor
-        output = Output(descriptor, {})
-        batch = Batch(self._threads)
-        batch.add_run(record.decoder, output, self._run(record, range(descriptor.chunks)))
-        batch.finish()
-        with self._lock:
-            self._groups[number] = output
-            while len(self._groups) > _GROUPS_KEPT:
-                self._groups.popitem(last=False)
-        return output
+    def _add_parts(
+        self, batch: Batch, number: int, record: _OpenRecord, parts: Iterable[Part], tensor: str
+    ) -> None:
+        partial = PartialRecord(number, record.descriptor, record.decoder, lambda run: self._run(record, run))
+        partial.add_to(batch, parts, self._chunks, self._max_bytes, tensor)
 
     def release_pages(self) -> None:
         """Let the pages of the file that were read so far leave this process's memory (they stay cached)."""
@@ -483,42 +470,22 @@ class File:
         alias = self._catalogue.aliases.get(name)
         if alias is not None and alias.shape is not None:
             return None
-        number, _ = self._catalogue.places[self._target(name)]
+        number, inner = self._catalogue.places[self._target(name)]
         record = self._record(number)
         descriptor = record.descriptor
-        if len(descriptor.tensors) > 1:
+        entry = descriptor.tensors[inner]
+        row = Descriptor.count(entry.shape[1:]) * BY_CODE[descriptor.dtype].size
+        if stop <= start or not row:
             return None
-        entry = descriptor.tensors[0]
-        row = Descriptor.count(entry.shape[1:])
-        first, last = start * row, stop * row
-        if first >= last:
-            return None
-        step = descriptor.chunk_elements
-        begin, end = first // step, -(-last // step)
-        held = min(end * step, descriptor.elements) - begin * step
-        check_limit(held * BY_CODE[descriptor.dtype].size, self._max_bytes, tensor=name)
+        check_limit((stop - start) * row, self._max_bytes, tensor=name)
         origin = entry.origin if alias is None else alias.origin
-        memory = Destination(descriptor.dtype, (held,), framework_for(origin, self._framework))
-        part = Descriptor(
-            descriptor.codec, descriptor.version, descriptor.dtype, descriptor.tensors, step, descriptor.model
-        )
-        output = _Window(part, memory, begin)
+        shape = (stop - start, *entry.shape[1:])
+        memory = Destination(descriptor.dtype, shape, framework_for(origin, self._framework))
         batch = Batch(self._threads, fresh=True)
-        batch.add_run(record.decoder, output, self._run(record, range(begin, end)))
+        part = Part(descriptor.tensor_starts[inner] + start * row, memory.bytes)
+        self._add_parts(batch, number, record, [part], name)
         batch.finish()
-        whole = memory.tensor()
-        return whole[first - begin * step : last - begin * step].reshape(stop - start, *entry.shape[1:])
-
-
-class _Window(Output):
-    """Where a run of chunks of a record goes."""
-
-    def __init__(self, descriptor: Descriptor, memory: Destination, first: int) -> None:
-        super().__init__(descriptor, {0: memory.bytes})
-        self._first = first
-
-    def chunks(self, begin: int, end: int) -> Any:
-        return super().chunks(begin - self._first, end - self._first)
+        return memory.tensor()
 
 
 class _LazyTensors(Mapping[str, Any]):
