@@ -296,3 +296,34 @@ def test_tensors_and_slices_of_a_long_shared_record_decode_its_chunks_once(
             assert np.array_equal(file[name], want[name])
             assert np.array_equal(file.get_slice(name)[3:5, 2:], want[name][3:5, 2:])
         assert len(calls) <= sum(records.values())
+
+
+@pytest.mark.parametrize("step", ["stored_descriptor", "decoder_for", "check_limit", "stored_chunks"])
+def test_a_file_closed_while_it_is_read_is_not_called_damaged(
+    path: Path, step: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another thread may close the file between any two steps."""
+    from nncodec import reader
+
+    for read in (
+        lambda file: file["weight"],
+        lambda file: file.load(),
+        lambda file: file.get_slice("weight")[3:5],
+        lambda file: file.verify(),
+        lambda file: file.info("weight"),
+    ):
+        file = nncodec.open(path)
+        do = getattr(reader, step)
+
+        def closing(*args, file=file, do=do, **options):
+            file.close()
+            return do(*args, **options)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(reader, step, closing)
+            why = ""
+            try:
+                read(file)
+            except ValueError as error:
+                why = str(error)
+            assert why in ("", "the file is closed")

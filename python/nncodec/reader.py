@@ -183,9 +183,8 @@ class File:
             )
 
         def payload(chunk: int) -> memoryview:
-            self._check()
             (found,) = stored_chunks(
-                self._data, record.entry, record.descriptor, record.crc, range(chunk, chunk + 1)
+                self._open_data(), record.entry, record.descriptor, record.crc, range(chunk, chunk + 1)
             )
             return checked_payload(found, record.descriptor)
 
@@ -238,8 +237,7 @@ class File:
     @property
     def file_bytes(self) -> int:
         """Size of the file."""
-        self._check()
-        return len(self._data)
+        return len(self._open_data())
 
     def shape_and_type(self, name: str) -> tuple[tuple[int, ...], str]:
         """Shape and name of the element type, without reading the record."""
@@ -289,11 +287,11 @@ class File:
 
     def verify(self) -> None:
         """Check the structure of the whole file and every checksum, without decoding; raises DecodeError."""
-        self._check()
-        catalogue = scan_catalogue(self._data)
+        data = self._open_data()
+        catalogue = scan_catalogue(data)
         for number, entry in enumerate(catalogue.records):
             descriptor, crc = catalogue.descriptors[number]
-            for chunk in stored_chunks(self._data, entry, descriptor, crc, range(descriptor.chunks)):
+            for chunk in stored_chunks(data, entry, descriptor, crc, range(descriptor.chunks)):
                 if crc32c(chunk.payload, chunk.seed) != chunk.crc:
                     raise DecodeError(
                         f"checksum of chunk {chunk.number} is wrong: the data is damaged",
@@ -305,8 +303,9 @@ class File:
 
     def close(self) -> None:
         """Let go of the file. Tensors that were decoded stay."""
-        self._closed = True
-        self._records.clear()
+        self._closed = True  # before the data goes: see _open_data
+        with self._lock:
+            self._records.clear()
         self._chunks.close()
         self._data = memoryview(b"")
         if self._mapping is not None:
@@ -339,6 +338,12 @@ class File:
         if name is not None and name not in self:
             raise KeyError(name)
 
+    def _open_data(self) -> memoryview:
+        """The file's bytes, which stay as long as this is held; ValueError if the file is closed."""
+        data = self._data  # before the check: another thread may close the file between the two
+        self._check()
+        return data
+
     def _target(self, name: str) -> str:
         alias = self._catalogue.aliases.get(name)
         return name if alias is None else alias.target
@@ -351,7 +356,7 @@ class File:
                 return record
         entry = self._catalogue.records[number]
         known = self._catalogue.descriptors.get(number)
-        descriptor, crc = known if known is not None else stored_descriptor(self._data, entry)
+        descriptor, crc = known if known is not None else stored_descriptor(self._open_data(), entry)
         # A decoder may hold a class for each element, however little the model takes in the file.
         check_limit(descriptor.elements, None, tensor=descriptor.label, offset=entry.offset)
         record = _OpenRecord(entry, descriptor, crc, decoder_for(descriptor, entry.offset))
@@ -434,7 +439,7 @@ class File:
         batch.finish()
 
     def _run(self, record: _OpenRecord, numbers: range) -> Run:
-        data, entry, descriptor, crc = self._data, record.entry, record.descriptor, record.crc
+        data, entry, descriptor, crc = self._open_data(), record.entry, record.descriptor, record.crc
 
         def find(number: int) -> Chunk:
             (chunk,) = stored_chunks(data, entry, descriptor, crc, range(number, number + 1))
