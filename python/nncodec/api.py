@@ -66,7 +66,7 @@ def encode(
     TypeError
         For a tensor or value that the bitstream cannot hold, naming it, and for arguments of a wrong type.
     ValueError
-        For arguments with a wrong value.
+        For arguments with a wrong value, and for a checkpoint beyond the limits of the format (docs/format.md#limits).
     """
     from nncodec.writer import write_checkpoint
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import IO, TypeAlias
 
@@ -11,7 +11,7 @@ import numpy as np
 from nncodec._core import Sink
 from nncodec.codecs.base import WINDOW_BYTES, Codec, Encoded, Part, Setting
 from nncodec.container.descriptor import MAX_TENSORS_PER_RECORD, Descriptor, TensorEntry
-from nncodec.container.fields import MAX_NAME_BYTES, varint_size
+from nncodec.container.fields import MAX_NAME_BYTES, MAX_NAMES_BYTES, varint_size
 from nncodec.container.sections import (
     FOOTER_BYTES,
     Alias,
@@ -24,7 +24,7 @@ from nncodec.container.sections import (
 )
 from nncodec.tensors import Leaf
 
-__all__ = ["Encoder", "RecordWriter", "check_name", "part_of"]
+__all__ = ["Encoder", "RecordWriter", "check_names", "part_of"]
 
 # Lossless tensors up to this size share records, so that a bias does not pay for a descriptor and a model.
 SMALL_BYTES = 4096
@@ -40,14 +40,26 @@ FLUSH_BYTES = 1 << 20
 Piece: TypeAlias = "bytes | bytearray | memoryview | tuple[bytes | memoryview, int, int]"
 
 
-def check_name(name: str) -> None:
-    """Raise ValueError if a tensor cannot have this name."""
+def check_names(names: Iterable[str], before: int = 0) -> int:
+    """Raise ValueError if tensors cannot have these names; returns their bytes with the ``before`` of earlier ones."""
+    total = before
+    for name in names:
+        total += _name_bytes(name)
+        if total > MAX_NAMES_BYTES:
+            raise ValueError(
+                f"the names of the tensors up to {name[:40]!r} take {total} bytes of UTF-8, above {MAX_NAMES_BYTES}"
+            )
+    return total
+
+
+def _name_bytes(name: str) -> int:
     try:
         size = len(name.encode("utf-8"))
     except UnicodeEncodeError:
         raise ValueError(f"the name {name!r} cannot be written as UTF-8") from None
     if size > MAX_NAME_BYTES:
         raise ValueError(f"the name {name[:40]!r}... takes {size} bytes of UTF-8, above {MAX_NAME_BYTES}")
+    return size
 
 
 class RecordWriter:

@@ -36,7 +36,10 @@ Node = Any
 
 
 def flatten(checkpoint: Any) -> tuple[dict[str, Any], bytes | None]:
-    """Named tensors in order, and the structure document; None if the checkpoint is a plain dict of tensors."""
+    """Named tensors in order, and the structure document; None if the checkpoint is a plain dict of tensors.
+
+    Raises TypeError for what no bitstream can hold, ValueError for what is nested too deep or takes too many bytes.
+    """
     kept = type(checkpoint) in _WRITERS  # any other mapping is written as a dict
     if isinstance(checkpoint, Mapping) and not kept:
         checkpoint = dict(checkpoint)
@@ -58,9 +61,15 @@ def flatten(checkpoint: Any) -> tuple[dict[str, Any], bytes | None]:
 
 def _dump(node: Node) -> bytes:
     try:
-        return json.dumps(node, separators=(",", ":"), ensure_ascii=False).encode("utf-8")
+        document = json.dumps(node, separators=(",", ":"), ensure_ascii=False).encode("utf-8")
     except UnicodeEncodeError:  # lone surrogates, which JSON can only write as escapes
-        return json.dumps(node, separators=(",", ":")).encode("ascii")
+        document = json.dumps(node, separators=(",", ":")).encode("ascii")
+    if len(document) > MAX_JSON_BYTES:
+        raise ValueError(
+            f"what the checkpoint holds besides tensors takes {len(document)} bytes as JSON, above {MAX_JSON_BYTES}; "
+            "store large values as tensors"
+        )
+    return document
 
 
 def _type_name(value: Any) -> str:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from nncodec import dtypes
 from nncodec._core import new_block
-from nncodec.container.descriptor import ORIGINS
+from nncodec.container.descriptor import MAX_BYTES, MAX_DIMENSIONS, ORIGINS
 from nncodec.dtypes import BY_CODE, DType
 from nncodec.errors import LimitError
 
@@ -89,12 +89,27 @@ def is_tensor(value: Any) -> bool:
 
 
 def leaf(name: str, value: Any) -> Leaf:
-    """Look at a tensor. Raises TypeError, naming it, when it is of a kind that the bitstream cannot hold."""
+    """Look at a tensor.
+
+    Raises TypeError, naming it, when it is of a kind that the bitstream cannot hold, ValueError for a shape above the
+    limits of the format.
+    """
     if isinstance(value, np.ndarray):
-        return _numpy_leaf(name, value)
-    if is_tensor(value):
-        return _torch_leaf(name, value)
-    raise TypeError(f"{name!r} is a {_type_name(value)}; expected a torch.Tensor or a numpy.ndarray")
+        found = _numpy_leaf(name, value)
+    elif is_tensor(value):
+        found = _torch_leaf(name, value)
+    else:
+        raise TypeError(f"{name!r} is a {_type_name(value)}; expected a torch.Tensor or a numpy.ndarray")
+    _check_shape(found)
+    return found
+
+
+def _check_shape(leaf: Leaf) -> None:
+    """What every decoder checks, so that nothing is written that none reads."""
+    if len(leaf.shape) > MAX_DIMENSIONS:
+        raise ValueError(f"{leaf.name!r} has {len(leaf.shape)} dimensions, above {MAX_DIMENSIONS}")
+    if math.prod(filter(None, leaf.shape)) * leaf.dtype.size > MAX_BYTES:
+        raise ValueError(f"{leaf.name!r} has shape {leaf.shape}, which takes 2^63 bytes or more")
 
 
 def _type_name(value: Any) -> str:

@@ -16,8 +16,8 @@ import numpy as np
 
 from nncodec.budget import read_budget
 from nncodec.codecs.base import LossyCodec, Setting
-from nncodec.container.sections import Alias, write_metadata
-from nncodec.encoding import FLUSH_BYTES, SMALL_BYTES, Encoder, RecordWriter, check_name
+from nncodec.container.sections import MAX_VIEW_ELEMENTS, Alias, write_metadata
+from nncodec.encoding import FLUSH_BYTES, SMALL_BYTES, Encoder, RecordWriter, check_names
 from nncodec.limits import check_threads
 from nncodec.planning import group, plan, spare_nonfinite
 from nncodec.progress import Progress, counting
@@ -68,8 +68,7 @@ def write_checkpoint(
     limits = read_budget(budget, budgeted=selection.budgeted, lossy=selection.lossy)
     about = check_metadata(metadata)
     named, structure = flatten(tensors)
-    for name in named:
-        check_name(name)
+    check_names(named)
     leaves = [leaf(name, value) for name, value in named.items()]
     selection.check_patterns(list(named))
     if limits is not None:
@@ -116,6 +115,10 @@ def _alias(leaves: list[Leaf], number: int, tie: Tie) -> Alias:
     leaf, target = leaves[number], leaves[tie.target].name
     if tie.view is None:
         return Alias(leaf.name, number, leaf.origin, target)
+    if leaf.elements > MAX_VIEW_ELEMENTS:
+        raise ValueError(
+            f"{leaf.name!r} is a view of {leaf.elements} elements of {target!r}, above {MAX_VIEW_ELEMENTS}"
+        )
     offset, strides = tie.view
     return Alias(leaf.name, number, leaf.origin, target, offset, leaf.shape, strides)
 
@@ -155,6 +158,7 @@ class Writer:
         self._budget = read_budget(budget, budgeted=self._selection.budgeted, lossy=self._selection.lossy)
         about = check_metadata(metadata)
         self._names: dict[str, None] = {}
+        self._names_bytes = 0
         self._stack = contextlib.ExitStack()
         with contextlib.ExitStack() as opening:
             file = opening.enter_context(atomic_file(path))
@@ -166,12 +170,12 @@ class Writer:
         self._open = True
 
     def add(self, name: str, tensor: Any) -> None:
-        """Encode one tensor. Raises ValueError for a name that was there before."""
+        """Encode one tensor. Raises ValueError for a name that was there before, and beyond limits of the format."""
         if not self._open:
             raise ValueError("the writer is closed")
         if not isinstance(name, str):
             raise TypeError(f"name must be a string, not {name!r}")
-        check_name(name)
+        names_bytes = check_names([name], self._names_bytes)
         if name in self._names:
             raise ValueError(f"the name {name!r} is there twice")
         found = leaf(name, tensor)
@@ -184,6 +188,7 @@ class Writer:
             setting = plan({0: found}, choices, self._budget, self._threads).get(0)
         ordinal = len(self._names)
         self._names[name] = None
+        self._names_bytes = names_bytes
         small = not codec.lossy and found.nbytes <= SMALL_BYTES
         if small:  # waits for others, so it must be a copy
             copy = np.array(found.data(), copy=True).view(found.dtype.numpy()).reshape(found.shape)

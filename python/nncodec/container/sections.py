@@ -28,6 +28,7 @@ from nncodec.errors import DecodeError, VersionError
 __all__ = [
     "FOOTER_BYTES",
     "HEADER_BYTES",
+    "MAX_VIEW_ELEMENTS",
     "Alias",
     "Footer",
     "IndexEntry",
@@ -46,6 +47,7 @@ MAGIC = b"\x89NNC\r\n\x1a\n"
 MAJOR, MINOR = 1, 0
 HEADER_BYTES = 16
 FOOTER_BYTES = 32
+MAX_VIEW_ELEMENTS = MAX_BYTES // 16  # below 2^63 bytes of any element type
 _HEADER = struct.Struct("<8sBBH")
 _FOOTER = struct.Struct("<c3sIQQI")
 
@@ -220,7 +222,7 @@ def read_aliases(body: bytes | memoryview, offset: int) -> list[Alias]:
             shape, strides = tuple(n for n, _ in pairs), tuple(step for _, step in pairs)
             if 0 in shape and start:
                 raise fields.fail("a view without elements has an offset")
-            if math.prod(n for n in shape if n) > MAX_BYTES // 16:
+            if math.prod(n for n in shape if n) > MAX_VIEW_ELEMENTS:
                 raise fields.fail("a view has too many elements")
         aliases.append(Alias(name, ordinal, origin, target, start, shape, strides))
     fields.end("aliases")
