@@ -220,6 +220,75 @@ def test_ties_across_frameworks():
     assert out["v"][2] == -1
 
 
+STRIDED = {
+    "columns": lambda t: t[:, 1::2],
+    "transposed": lambda t: t.T,
+    "expanded": lambda t: (
+        t[:1].expand(3, 6) if isinstance(t, torch.Tensor) else np.broadcast_to(t[:1], (3, 6))
+    ),
+    "swapped": lambda t: t.reshape(1, 2, 2, 6).swapaxes(1, 3),
+    "diagonal": lambda t: t.diagonal(),
+    "overlapping": lambda t: (
+        t.reshape(-1).unfold(0, 4, 2)
+        if isinstance(t, torch.Tensor)
+        else np.lib.stride_tricks.sliding_window_view(t.reshape(-1), 4)
+    ),
+}
+
+
+def assert_tied(checkpoint):
+    """Of two equal tensors, one is stored, and both come back in the same memory in either framework."""
+    (first, tensor), (second, _) = checkpoint.items()
+    blob = nncodec.encode(checkpoint, "stored")
+    one = nncodec.encode({first: tensor}, "stored")
+    assert len(blob) < len(one) + 40
+    for framework in (None, "np", "pt"):
+        out = nncodec.decode(blob, framework=framework)
+        assert list(out) == [first, second]
+        assert raw(out[first]) == raw(out[second]) == raw(tensor)
+        out[first].reshape(-1)[:] = 7
+        assert (out[second] == 7).all()
+
+
+@pytest.mark.parametrize("view", STRIDED.values(), ids=STRIDED)
+@pytest.mark.parametrize("kind", ["numpy", "torch"])
+def test_equal_strided_views_are_stored_once_and_tied_again(kind, view):
+    base = np.arange(24, dtype=np.float64).reshape(4, 6)
+    if kind == "torch":
+        base = torch.from_numpy(base)
+    assert_tied({"a": view(base), "b": view(base)})
+
+
+def test_equal_views_with_unusual_strides_are_tied():
+    backwards = np.arange(100, dtype=np.int32)
+    assert_tied({"a": backwards[::-1], "b": backwards[::-1]})
+    fortran = np.asfortranarray(np.arange(600, dtype=np.float32).reshape(20, 30))
+    assert_tied({"a": fortran, "b": fortran})
+    assert_tied({"a": fortran, "b": torch.from_numpy(fortran)})
+    record = np.zeros(50, dtype=[("x", "f4"), ("y", "u1")])  # no multiple of the element size
+    assert_tied({"a": record["x"], "b": record["x"]})
+    kernel = torch.nn.Conv2d(4, 8, 3).to(memory_format=torch.channels_last).weight
+    assert_tied({"a": kernel, "b": kernel})
+    assert_tied({"a": kernel[:, :1], "b": kernel.detach()[:, :1]})
+
+
+def test_equal_strided_views_of_an_owner_are_views_of_it():
+    owner = torch.arange(600, dtype=torch.float32).reshape(20, 30)
+    out = nncodec.decode(nncodec.encode({"a": owner.t(), "b": owner.t(), "owner": owner}, "stored"))
+    assert same(out["a"], owner.t())
+    out["owner"][...] = 7.0
+    assert (out["a"] == 7.0).all()
+    assert (out["b"] == 7.0).all()
+
+
+def test_views_that_differ_in_strides_alone_are_stored_each():
+    memory = np.arange(16, dtype=np.float32)
+    odd = np.lib.stride_tricks.as_strided(memory, (3, 3), (16, 8))
+    out = nncodec.decode(nncodec.encode({"a": odd, "b": odd.T}, "stored"))
+    np.testing.assert_array_equal(out["a"], odd)
+    np.testing.assert_array_equal(out["b"], odd.T)
+
+
 def test_overlapping_views_without_an_owner_are_stored_each():
     memory = np.arange(100, dtype=np.float32)
     out = nncodec.decode(nncodec.encode({"a": memory[:60], "b": memory[40:]}, "stored"))

@@ -6,6 +6,7 @@ from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from nncodec.tensors import Leaf
 
@@ -25,8 +26,8 @@ def find_ties(leaves: Sequence[Leaf]) -> dict[int, Tie]:
 
     A leaf becomes the owner of a stretch of memory if it is contiguous and no larger contiguous leaf contains
     it (of equal ones, the first). A leaf of the same type that lies inside an owner becomes a tie, unless a
-    stride is negative or no multiple of the element size. Leaves that overlap otherwise are stored each for
-    itself.
+    stride is negative or no multiple of the element size. What is left becomes a tie of the first leaf that is the
+    same view of the same memory, whatever its strides. Leaves that overlap otherwise are stored each for itself.
     """
     groups: dict[tuple[str, int], list[int]] = defaultdict(list)
     for number, leaf in enumerate(leaves):
@@ -54,8 +55,13 @@ def _ties_of_group(leaves: Sequence[Leaf], group: list[int], ties: dict[int, Tie
             owners.append(number)
             reach = end
     starts = [leaves[n].address for n in owners]
+    firsts: dict[tuple[Any, ...], int] = {}
     for number in group:
         leaf = leaves[number]
+        first = firsts.setdefault((leaf.address, leaf.shape, _steps(leaf)), number)
+        if first != number:
+            ties[number] = ties.get(first, Tie(first, None))  # only what is stored can be a target
+            continue
         if min(leaf.strides, default=0) < 0:
             continue
         place = bisect_right(starts, leaf.address) - 1
@@ -75,6 +81,9 @@ def _tie(leaf: Leaf, owner: Leaf, target: int) -> Tie | None:
         return None
     if leaf.shape == owner.shape and leaf.contiguous:
         return Tie(target, None)
-    # A dimension of one element has no stride that matters; 0 keeps the bytes a function of the input.
-    strides = tuple(step // size if n > 1 else 0 for n, step in zip(leaf.shape, leaf.strides, strict=True))
-    return Tie(target, (distance // size, strides))
+    return Tie(target, (distance // size, tuple(step // size for step in _steps(leaf))))
+
+
+def _steps(leaf: Leaf) -> tuple[int, ...]:
+    """Strides in bytes. A dimension of one element has none that matters; 0 keeps the bytes a function of the input."""
+    return tuple(step if n > 1 else 0 for n, step in zip(leaf.shape, leaf.strides, strict=True))
