@@ -19,7 +19,8 @@ from hypothesis.extra import numpy as hnp
 
 import nncodec
 from nncodec.codecs import CODECS, Stored
-from nncodec.dtypes import BY_CODE
+from nncodec.dtypes import BY_CODE, BY_NAME
+from nncodec.selection import Selection, _matcher
 from test_tensors import same
 
 LOSSLESS = sorted(name for name, codec in CODECS.items() if not codec.lossy)
@@ -158,6 +159,71 @@ def test_selection_by_pattern(tmp_path):
         nncodec.encode(state, "zip")
     with pytest.raises(TypeError, match="codec must be"):
         nncodec.encode(state, 3)
+
+
+def codecs_of(state, codec):
+    """The codec that each tensor of a checkpoint is stored with, by name."""
+    selection = Selection(codec)
+    chosen = {name: selection.choose(name, BY_NAME["float32"], (4, 4)).name for name in state}
+    selection.check_patterns(state)
+    return chosen
+
+
+def test_a_pattern_that_is_a_name_takes_that_tensor():
+    state = {"layer[0].w": np.ones((2, 2)), "layer0.w": np.ones((2, 2)), "w?": np.ones((2, 2))}
+    assert equal(nncodec.decode(nncodec.encode(state, {"layer[0].w": "stored"})), state)
+    assert codecs_of(["layer[0].w"], {"layer[0].w": "stored"}) == {"layer[0].w": "stored"}
+    # A glob all the same.
+    assert codecs_of(state, {"layer[0].w": "stored", "w?": "stored"}) == {
+        "layer[0].w": "stored",
+        "layer0.w": "stored",
+        "w?": "stored",
+    }
+
+
+def test_the_first_rule_that_matches_wins_globs_and_names_alike():
+    rules = {
+        "a.w": "stored",
+        "a.*": "universal",
+        "b.*": "universal",
+        "b.w": "stored",
+        "c": "universal",
+        "*": "stored",
+    }
+    assert codecs_of(["a.w", "a.v", "b.w", "c", "d"], rules) == {
+        "a.w": "stored",
+        "a.v": "universal",
+        "b.w": "universal",
+        "c": "universal",
+        "d": "stored",
+    }
+    # A pattern that only matches what an earlier one takes does match.
+    assert codecs_of(["a.w", "b"], {"a.w": "stored", "a.*": "universal"}) == {
+        "a.w": "stored",
+        "b": "lossless",
+    }
+    with pytest.raises(ValueError, match=r"'a\.\?' matches no tensor"):
+        codecs_of(["a.wide", "a."], {"a.*": "stored", "a.?": "stored"})
+
+
+def test_a_rule_of_a_tied_tensor_alone_matches():
+    weight = np.ones((3, 3), np.float32)
+    for rules in ({"b": "stored"}, {"b*": "stored"}):
+        assert list(nncodec.decode(nncodec.encode({"a": weight, "b": weight}, rules))) == ["a", "b"]
+
+
+def test_rules_for_each_of_many_tensors_are_looked_up(monkeypatch):
+    calls = []
+
+    def counting(pattern):
+        matches = _matcher(pattern)
+        return lambda name: calls.append(name) or matches(name)
+
+    monkeypatch.setattr("nncodec.selection._matcher", counting)
+    names = [f"layer.{number}.w" for number in range(500)]
+    rules = {"head*": "stored"} | dict.fromkeys(names, "stored") | {"*": "universal"}
+    assert set(codecs_of([*names, "head.w", "rest"], rules).values()) == {"stored", "universal"}
+    assert len(calls) <= 2 * (len(names) + 2)
 
 
 @pytest.mark.parametrize(

@@ -41,8 +41,8 @@ def encode(
         Nothing is changed. Attributes of a mapping are not kept (``_metadata`` of torch's state dicts, which
         ``load_state_dict`` does without); a named tuple is refused.
     codec : str | Codec | mapping
-        A name, an options object, or a mapping of glob patterns over tensor names to either: the first match
-        wins, a pattern that matches nothing is an error. What no lossy codec should touch (no floats, or
+        A name, an options object, or a mapping of tensor names, or glob patterns over them, to either: the first
+        match wins, a pattern that matches nothing is an error. What no lossy codec should touch (no floats, or
         fewer than two dimensions) is lossless unless a pattern other than ``*`` names it.
     metadata : mapping of str to str, optional
         Kept in the file, see :meth:`File.metadata`.

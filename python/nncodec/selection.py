@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
+from fnmatch import translate
 
 from nncodec.codecs import CODECS, Codec
 from nncodec.dtypes import DType
@@ -15,6 +16,7 @@ CodecLike = str | Codec | Mapping[str, str | Codec]
 
 DEFAULT = "lossless"
 _CATCH_ALL = frozenset(("*", "**"))
+_GLOB = re.compile(r"[*?[]")
 
 
 def resolve_codec(codec: str | Codec) -> Codec:
@@ -44,7 +46,7 @@ class Rule:
 
 
 class Selection:
-    """The rules of one ``codec=`` argument; the first that matches a name wins.
+    """The rules of one ``codec=`` argument; the first that matches a name, or is that very name, wins.
 
     A tensor that no lossy codec should touch (no float, or of fewer than two dimensions, such as biases and
     norms) gets ``lossless`` unless a pattern other than ``*`` names it; so does what no pattern matches.
@@ -59,6 +61,12 @@ class Selection:
         else:
             self.rules = [Rule("*", resolve_codec(codec))]
         self._default = resolve_codec(DEFAULT)
+        # There may be a rule for each of many tensors: those that are no glob are found by name.
+        self._exact = {rule.pattern: number for number, rule in enumerate(self.rules)}
+        self._globs = {
+            n: _matcher(rule.pattern) for n, rule in enumerate(self.rules) if _GLOB.search(rule.pattern)
+        }
+        self._used: set[int] = set()
 
     @property
     def lossy(self) -> bool:
@@ -72,18 +80,34 @@ class Selection:
 
     def choose(self, name: str, dtype: DType, shape: tuple[int, ...]) -> Codec:
         """The codec of one tensor."""
-        for rule in self.rules:
-            if fnmatchcase(name, rule.pattern):
-                if 0 in shape and rule.codec.lossy:
-                    return self._default
-                return self._fit(rule, name, dtype, shape)
-        return self._default
+        number = self._first(name)
+        if number is None:
+            return self._default
+        self._used.add(number)
+        rule = self.rules[number]
+        if 0 in shape and rule.codec.lossy:
+            return self._default
+        return self._fit(rule, name, dtype, shape)
 
-    def check_patterns(self, names: Sequence[str]) -> None:
-        """Raise ValueError if a pattern matches none of all the names there are."""
-        for rule in self.rules:
-            if rule.named and not any(fnmatchcase(name, rule.pattern) for name in names):
+    def check_patterns(self, names: Collection[str]) -> None:
+        """Raise ValueError if a pattern matches none of all the names there are, chosen for before or not."""
+        there = set(names)
+        for number, rule in enumerate(self.rules):
+            if not rule.named or number in self._used or rule.pattern in there:
+                continue
+            matches = self._globs.get(number)
+            if matches is None or not any(map(matches, names)):
                 raise ValueError(f"codec: pattern {rule.pattern!r} matches no tensor")
+
+    def _first(self, name: str) -> int | None:
+        """Number of the first rule that takes a name."""
+        exact = self._exact.get(name)
+        for number, matches in self._globs.items():
+            if exact is not None and number >= exact:
+                break
+            if matches(name):
+                return number
+        return exact
 
     def _fit(self, rule: Rule, name: str, dtype: DType, shape: tuple[int, ...]) -> Codec:
         codec = rule.codec
@@ -96,3 +120,8 @@ class Selection:
                 f"codec {codec.name!r} cannot take tensor {name!r} of type {dtype.name} and shape {shape}"
             )
         return self._default
+
+
+def _matcher(pattern: str) -> Callable[[str], object]:
+    """What ``fnmatch.fnmatchcase`` compiles, whose cache many patterns overrun."""
+    return re.compile(translate(pattern)).match

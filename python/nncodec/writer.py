@@ -70,7 +70,6 @@ def write_checkpoint(
     named, structure = flatten(tensors)
     check_names(named)
     leaves = [leaf(name, value) for name, value in named.items()]
-    selection.check_patterns(list(named))
     if limits is not None:
         for name in limits.importance:
             if name not in named:
@@ -78,6 +77,7 @@ def write_checkpoint(
     ties = find_ties(leaves)
     stored = [number for number in range(len(leaves)) if number not in ties]
     choices = {n: selection.choose(leaves[n].name, leaves[n].dtype, leaves[n].shape) for n in stored}
+    selection.check_patterns(named)
     kept = {number: leaves[number] for number in stored}
     spare_nonfinite(kept, choices, workers)
     aliases = [_alias(leaves, number, tie) for number, tie in ties.items()]
@@ -204,7 +204,7 @@ class Writer:
             return
         self._open = False
         with self._stack:
-            self._selection.check_patterns(list(self._names))
+            self._selection.check_patterns(self._names)
             self._encoder.flush()
             self._writer.finish([])
 
