@@ -140,6 +140,25 @@ def test_torch_never_unpickles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert not Path("evil").exists()
 
 
+def test_a_pickled_module_is_named(tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch")
+    path = tmp_path / "module.pt"
+    torch.save({"net": torch.nn.Linear(2, 2)}, path)
+    with pytest.raises(
+        FileError, match=r"module\.pt: .*\(torch\.nn\.modules\.linear\.Linear\).*state_dict\(\)$"
+    ):
+        files.read(path, "pt")
+
+
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
+def test_a_refused_pickle_without_a_class_says_why(tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    path = tmp_path / "old.pt"
+    path.write_bytes(pickle.dumps([bytearray(3)], protocol=5))  # an operand that torch does not know
+    with pytest.raises(FileError, match=r"old\.pt: .*\(Unsupported operand \d+\)"):
+        files.read(path, "pt")
+
+
 def test_formats_by_ending_and_content(tmp_path: Path) -> None:
     assert files.format_of("a/B.PTH") == "pt"
     assert files.format_of("a.bin") is None

@@ -9,6 +9,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 import nncodec
 from nncodec.dtypes import BY_CODE, METADATA_KEY
@@ -148,6 +149,11 @@ def test_inputs_are_read_where_they_lie():
     assert leaf("t", tensor).data().__array_interface__["data"][0] == tensor.data_ptr()
 
 
+def fake_tensor():
+    with FakeTensorMode():
+        return torch.zeros(3, 3)
+
+
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize(
     ("make", "why"),
@@ -157,6 +163,11 @@ def test_inputs_are_read_where_they_lie():
         (lambda: torch.quantize_per_tensor(torch.ones(3), 0.1, 0, torch.qint8), "quantised"),
         (lambda: torch.empty(3, device="meta"), "meta"),
         (lambda: torch.nested.nested_tensor([torch.ones(2), torch.ones(3)]), "nested"),
+        (lambda: torch.nn.LazyLinear(3).weight, "not initialised"),
+        (lambda: torch.nn.LazyLinear(3).state_dict()["bias"], "not initialised"),
+        (lambda: torch.nn.LazyBatchNorm1d().running_mean, "not initialised"),
+        (fake_tensor, "FakeTensor: it has no values"),
+        (lambda: torch.nn.Parameter(fake_tensor()), "FakeTensor: it has no values"),
         (lambda: np.array([object()]), "object"),
         (lambda: np.zeros(2, dtype=[("a", "i4")]), "'a'"),
         (lambda: np.zeros(2, dtype="M8[s]"), "datetime64"),

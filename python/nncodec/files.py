@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import mmap
 import os
+import re
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -194,13 +195,21 @@ def _read_torch(path: Path) -> Checkpoint:
     try:
         tensors = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except UnpicklingError as error:
-        reason = str(error).partition("\n")[0]
         raise FileError(
-            f"{path}: holds more than tensors and plain values, and nothing is unpickled: {reason}"
+            f"{path}: holds more than tensors and plain values ({_refused(str(error))}), and nothing is unpickled; "
+            "save a module's state_dict()"
         ) from error
     except (RuntimeError, EOFError, ValueError, LookupError, AttributeError, StructError) as error:
         raise FileError(f"{path}: not a torch checkpoint: {error}") from error
     return Checkpoint(tensors)
+
+
+def _refused(message: str) -> str:
+    """What a pickle asked for, from torch's message: the class or function, else the reason in its words."""
+    found = re.search(r"GLOBAL ([\w.]+)", message) or re.search(
+        r"WeightsUnpickler error:\s*([^\n]+)", message
+    )
+    return found[1] if found else "torch refuses it"
 
 
 def _write_torch(checkpoint: Checkpoint, file: IO[bytes]) -> None:

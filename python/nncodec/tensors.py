@@ -145,6 +145,10 @@ def _torch_leaf(name: str, value: Any) -> Leaf:
     dtype = dtypes.from_torch(value.dtype)
     if dtype is None:
         raise TypeError(f"{name!r} has type {value.dtype}, which has no element type in the bitstream")
+    if torch.nn.parameter.is_lazy(value):
+        raise TypeError(f"{name!r} is not initialised; run its lazy module once on an example")
+    if _without_memory(value):
+        raise TypeError(f"{name!r} is a {_type_name(value)}: it has no values")
     value = value.detach()
     if type(value) is not torch.Tensor:
         value = value.as_subclass(torch.Tensor)
@@ -152,6 +156,12 @@ def _torch_leaf(name: str, value: Any) -> Leaf:
     address = value.data_ptr() if value.numel() and not lazy else 0
     strides = tuple(step * dtype.size for step in value.stride())
     return Leaf(name, value, dtype, tuple(value.shape), 1, str(value.device), address, strides)
+
+
+def _without_memory(value: Any) -> bool:
+    """Whether a tensor stands for one that was never made, as those of torch's FakeTensorMode do."""
+    fakes = sys.modules.get("torch._subclasses.fake_tensor")  # loaded by whoever made one
+    return fakes is not None and isinstance(value, fakes.FakeTensor)
 
 
 def _little(dtype: np.dtype[Any]) -> bool:
