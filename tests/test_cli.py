@@ -251,6 +251,23 @@ def test_verify(coded: Path) -> None:
     assert json.loads(run("verify", "bad.nncz", "--json", status=1).stdout)["ok"] is False
 
 
+def test_verify_names_the_first_damage_of_a_cut_file(coded: Path) -> None:
+    """The footer is gone then, but it is not where the damage begins."""
+    blob = bytearray(coded.read_bytes())
+    with nncodec.open(coded) as file:
+        first, second = sorted(map(file.info, ("embed.weight", "layer.weight")), key=lambda info: info.offset)
+    cut = Path("cut.nncz")
+    cut.write_bytes(blob[: second.offset + int(second.stored_bytes) // 2])
+    found = json.loads(run("verify", cut, "--json", status=1).stdout)
+    assert found["tensor"] == second.name
+    assert "the file ends" in found["cause"] or "are left" in found["cause"]
+    blob[first.offset + int(first.stored_bytes) // 2] ^= 1
+    cut.write_bytes(blob[: second.offset + int(second.stored_bytes) // 2])
+    found = json.loads(run("verify", cut, "--json", status=1).stdout)
+    assert found["tensor"] == first.name
+    assert "checksum" in found["cause"]
+
+
 # --- bad input
 
 

@@ -327,3 +327,20 @@ def test_a_file_closed_while_it_is_read_is_not_called_damaged(
             except ValueError as error:
                 why = str(error)
             assert why in ("", "the file is closed")
+
+
+def test_verify_lets_go_of_what_it_read(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stretches = []
+    release = nncodec.File._release
+
+    def noting(file: nncodec.File, start: int, stop: int) -> int:
+        stretches.append((start, stop))
+        return release(file, start, stop)
+
+    monkeypatch.setattr("nncodec.reader._RELEASE_BYTES", 1 << 16)
+    with nncodec.open(path) as file:
+        monkeypatch.setattr(nncodec.File, "_release", noting)
+        file.verify()
+        assert stretches[0][0] == 0
+        assert stretches[-1][1] == file.file_bytes
+        assert len(stretches) >= 3  # chunks of a megabyte, two of which follow others

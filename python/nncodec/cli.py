@@ -24,6 +24,7 @@ import nncodec
 from nncodec import files
 from nncodec.codecs import CODECS
 from nncodec.facts import file_facts, file_table, tensor_facts, tensor_text
+from nncodec.reader import verify_file
 from nncodec.terminal import (
     STREAM,
     CountingFile,
@@ -340,9 +341,8 @@ def info(source: str, name: str | None, threads: int | None, as_json: bool, quie
 def verify(source: str, threads: int | None, as_json: bool, quiet: bool, force: bool) -> None:
     """Check the structure and every checksum of a .nncz file, without decoding it."""
     try:
-        with as_file(source) as path, nncodec.open(path) as file:
-            file.verify()
-            size, count = file.file_bytes, len(file)
+        with as_file(source) as path:
+            size, count = verify_file(path)
     except nncodec.NNCodecError as error:
         if as_json:
             damage = {"cause": error.cause, "offset": error.offset, "tensor": error.tensor}

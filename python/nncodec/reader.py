@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from types import MappingProxyType, TracebackType
 from typing import Any
 
-from nncodec._core import ChunkDecoder, WeightlessDecoder, crc32c
+from nncodec._core import ChunkDecoder, WeightlessDecoder
 from nncodec.codecs.registry import codec_by_id
 from nncodec.container.catalogue import Catalogue, open_catalogue, scan_catalogue
 from nncodec.container.descriptor import Descriptor
@@ -29,9 +29,10 @@ from nncodec.placement import Placed, aliased
 from nncodec.slices import TensorSlice
 from nncodec.tensors import Arena, Destination, framework_for, writable_bytes
 
-__all__ = ["File", "TensorInfo", "map_file"]
+__all__ = ["File", "TensorInfo", "map_file", "verify_file"]
 
 _DECODERS_KEPT = 64
+_RELEASE_BYTES = 16 << 20  # of the file: what is read of it before its pages are let go
 
 
 @dataclass(frozen=True)
@@ -287,17 +288,7 @@ class File:
 
     def verify(self) -> None:
         """Check the structure of the whole file and every checksum, without decoding; raises DecodeError."""
-        data = self._open_data()
-        catalogue = scan_catalogue(data)
-        for number, entry in enumerate(catalogue.records):
-            descriptor, crc = catalogue.descriptors[number]
-            for chunk in stored_chunks(data, entry, descriptor, crc, range(descriptor.chunks)):
-                if crc32c(chunk.payload, chunk.seed) != chunk.crc:
-                    raise DecodeError(
-                        f"checksum of chunk {chunk.number} is wrong: the data is damaged",
-                        offset=chunk.offset,
-                        tensor=descriptor.label,
-                    )
+        self._verified()
 
     # Life
 
@@ -343,6 +334,21 @@ class File:
         data = self._data  # before the check: another thread may close the file between the two
         self._check()
         return data
+
+    def _verified(self) -> Catalogue:
+        """What the file holds, read in its order, all checksums compared: the first damage is the one that raises."""
+        released = 0
+
+        def check(chunk: Chunk, descriptor: Descriptor) -> None:
+            nonlocal released
+            checked_payload(chunk, descriptor)
+            if chunk.offset - released >= _RELEASE_BYTES:
+                released = self._release(released, chunk.offset)
+
+        data = self._open_data()
+        catalogue = scan_catalogue(data, check)
+        self._release(released, len(data))
+        return catalogue
 
     def _target(self, name: str) -> str:
         alias = self._catalogue.aliases.get(name)
@@ -514,11 +520,7 @@ class _LazyTensors(Mapping[str, Any]):
 
 def map_file(path: str | os.PathLike[str], *, scan: bool, **options: Any) -> File:
     """Map a file into memory. ``scan``: read all its sections now, rather than trust its index."""
-    with open(path, "rb") as raw:
-        if os.fstat(raw.fileno()).st_size == 0:
-            raise DecodeError("the file is empty", offset=0)
-        mapping = mmap.mmap(raw.fileno(), 0, access=mmap.ACCESS_READ)
-    data = memoryview(mapping)
+    mapping, data = _mapped(path)
     try:
         catalogue = scan_catalogue(data) if scan else open_catalogue(data)
         file = File(data, catalogue, mapping=mapping, **options)
@@ -530,3 +532,21 @@ def map_file(path: str | os.PathLike[str], *, scan: bool, **options: Any) -> Fil
     if scan:
         file.release_pages()
     return file
+
+
+def verify_file(path: str | os.PathLike[str]) -> tuple[int, int]:
+    """Check the structure of a whole file and every checksum, without its index or footer being trusted.
+
+    Returns its size and the number of its tensors. DecodeError says where the first damage is.
+    """
+    mapping, data = _mapped(path)
+    with File(data, Catalogue(), mapping=mapping) as file:
+        return file.file_bytes, len(file._verified().names())
+
+
+def _mapped(path: str | os.PathLike[str]) -> tuple[mmap.mmap, memoryview]:
+    with open(path, "rb") as raw:
+        if os.fstat(raw.fileno()).st_size == 0:
+            raise DecodeError("the file is empty", offset=0)
+        mapping = mmap.mmap(raw.fileno(), 0, access=mmap.ACCESS_READ)
+    return mapping, memoryview(mapping)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from nncodec.container.descriptor import Descriptor, TensorEntry
@@ -18,7 +19,7 @@ from nncodec.container.sections import (
     read_metadata,
     write_index,
 )
-from nncodec.container.walk import Memory, Record, Section, framed, skip_chunks, walk
+from nncodec.container.walk import Chunk, Memory, Record, Section, framed, skip_chunks, walk
 from nncodec.errors import DecodeError, LimitError
 
 __all__ = ["Catalogue", "add_walked", "open_catalogue", "scan_catalogue"]
@@ -146,18 +147,31 @@ class Catalogue:
             )
 
 
-def scan_catalogue(data: memoryview) -> Catalogue:
-    """Read every section but the chunks' payloads; all rules of the format are checked but their checksums."""
+def scan_catalogue(data: memoryview, each: Callable[[Chunk, Descriptor], None] | None = None) -> Catalogue:
+    """Read every section but the chunks' payloads; all rules of the format are checked but their checksums.
+
+    ``each`` is called with each chunk and the descriptor of its record when the walk comes there.
+    """
     catalogue = Catalogue()
     source = Memory(data)
     for item in walk(source):
         if isinstance(item, Record):
-            add_walked(catalogue, item, skip_chunks(source, item))
+            lengths = skip_chunks(source, item) if each is None else _show_chunks(item, each)
+            add_walked(catalogue, item, lengths)
         elif isinstance(item, Footer):
             catalogue.finish(item, source.position - FOOTER_BYTES)
         else:
             catalogue.add_section(item)
     return catalogue
+
+
+def _show_chunks(record: Record, each: Callable[[Chunk, Descriptor], None]) -> list[int]:
+    """Call ``each`` for a record's chunks, of which none has been read; the lengths of their payloads."""
+    lengths = []
+    for chunk in record.chunks:
+        each(chunk, record.descriptor)
+        lengths.append(len(chunk.payload))
+    return lengths
 
 
 def add_walked(catalogue: Catalogue, record: Record, lengths: list[int]) -> None:
