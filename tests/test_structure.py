@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 import nncodec
 from equality import equal
-from nncodec.structure import MAX_DEPTH, flatten, rebuild
+from nncodec.structure import MAX_DEPTH, _Flattener, flatten, rebuild
 
 
 def round_trip(checkpoint):
@@ -287,3 +287,32 @@ def test_no_document_gets_past_decode_error(root):
     document = json.dumps(root).encode()
     with contextlib.suppress(nncodec.DecodeError):  # anything else is a failure
         rebuild(document, 0, {})
+
+
+def test_tensors_of_one_printed_name_are_numbered() -> None:
+    """Keys 1 and "1" print alike; a name with a number may be taken already."""
+    one = np.zeros(1, np.float32)
+    tensors, _ = flatten({1: one, "1": one, "1#3": one, "x": {"1": one}, (): {1: one}, "()": {1: one}})
+    assert list(tensors) == ["1", "1#2", "1#3", "x.1", "().1", "().1#2"]
+
+
+def test_many_tensors_of_one_printed_name_are_looked_up_a_few_times_each() -> None:
+    class Counting(dict[str, object]):
+        lookups = 0
+
+        def __contains__(self, name: object) -> bool:
+            Counting.lookups += 1
+            return super().__contains__(name)
+
+    class Key:
+        """Prints as all others do."""
+
+        def __str__(self) -> str:
+            return "key"
+
+    walker = _Flattener()
+    walker.tensors = Counting()
+    for _ in range(100):
+        walker.node(np.zeros(1, np.float32), (Key(),))
+    assert list(walker.tensors)[-1] == "key#100"
+    assert Counting.lookups <= 300

@@ -90,6 +90,7 @@ def _advice(value: Any) -> str:
 class _Flattener:
     def __init__(self) -> None:
         self.tensors: dict[str, Any] = {}
+        self._numbers: dict[str, int] = {}  # by name that several tensors would have: the next one's number
         self._open: set[int] = set()
         self._torch = sys.modules.get("torch")
 
@@ -126,10 +127,12 @@ class _Flattener:
     def _name(self, value: Any, path: tuple[Any, ...]) -> str:
         base = ".".join(str(key) for key in path) or "tensor"
         name = base
-        number = 2
+        number = self._numbers.get(base, 2)
         while name in self.tensors:
             name = f"{base}#{number}"
             number += 1
+        if name != base:
+            self._numbers[base] = number
         self.tensors[name] = value
         return name
 
