@@ -165,7 +165,7 @@ def test_codec_patterns(model: Path) -> None:
         (["--ratio", "8", "--bits", "3"], "one budget"),
         (["--ratio", "-1"], "ratio"),
         (["--codec", "lossless", "--ratio", "8"], "ratio"),
-        (["--codec", "uniform"], "exactly one of step"),
+        (["--codec", "uniform"], "--step, --snr-db, --rel-mse, --bits, --ratio"),
         (["--codec", "absent.*=uniform", "--codec", "lossless", "--bits", "4"], "absent"),
         (["--threads", "0"], "--threads"),
         (["-o", "model.safetensors"], "is the input"),

@@ -14,9 +14,13 @@ from nncodec.calibration import Calibration
 from nncodec.sides import Hessian, Sides, sides_of_layer, sides_of_matrix
 from nncodec.tensors import Leaf, leaf
 
-__all__ = ["BUDGETS", "Budget", "check_budget", "read_budget"]
+__all__ = ["BUDGETS", "Budget", "NoBudgetError", "check_budget", "read_budget"]
 
 BUDGETS = ("step", "snr_db", "rel_mse", "bits_per_weight", "ratio")
+
+
+class NoBudgetError(ValueError):
+    """There is a codec that needs a budget, and none was given."""
 
 
 @dataclass(frozen=True)
@@ -103,9 +107,11 @@ def read_budget(arguments: Mapping[str, Any], *, budgeted: bool, lossy: bool = F
             told = next(iter(given), "hessian" if hessian else "importance")
             raise ValueError(f"{told}: a budget needs a lossy codec that takes one")
         return Budget("options", 0.0, importance, {}) if importance else None
+    needed = f"a lossy codec needs exactly one of {', '.join(BUDGETS)}"
+    if not given:
+        raise NoBudgetError(needed)
     if len(given) != 1:
-        said = f", not {len(given)} ({', '.join(given)})" if given else ""
-        raise ValueError(f"a lossy codec needs exactly one of {', '.join(BUDGETS)}{said}")
+        raise ValueError(f"{needed}, not {len(given)} ({', '.join(given)})")
     ((name, value),) = given.items()
     try:
         if isinstance(value, bool | str | bytes):

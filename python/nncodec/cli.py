@@ -22,6 +22,7 @@ import click
 
 import nncodec
 from nncodec import files
+from nncodec.budget import BUDGETS, NoBudgetError
 from nncodec.codecs import CODECS
 from nncodec.facts import file_facts, file_table, tensor_facts, tensor_text
 from nncodec.reader import verify_file
@@ -163,6 +164,9 @@ def encode(
                         **budget,
                     )
                     size = counted.size
+            except NoBudgetError as error:
+                flags = ", ".join(_option(name) for name in BUDGETS)
+                raise click.UsageError(f"a lossy codec needs one budget of {flags}") from error
             except ValueError as error:
                 raise click.UsageError(str(error)) from error
             except TypeError as error:
