@@ -35,8 +35,8 @@ def encode(
     Parameters
     ----------
     tensors : mapping of str to torch.Tensor or numpy.ndarray
-        Any dense tensors: every element type that torch has, any shape, any strides. Tensors that share
-        memory are stored once, and share it again after decoding. A nested checkpoint (dicts, lists, tuples,
+        Any dense tensors of torch's float, complex and bool types and integers of 8 to 64 bits, any strides. Tensors
+        that share memory are stored once, and share it again after decoding. A nested checkpoint (dicts, lists, tuples,
         sets, counters, numbers, strings, bytes, None, torch.Size, torch.dtype, torch.device) comes back as it went in.
         Nothing is changed. Attributes of a mapping are not kept (``_metadata`` of torch's state dicts, which
         ``load_state_dict`` does without); a named tuple is refused.
