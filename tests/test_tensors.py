@@ -149,6 +149,18 @@ def test_inputs_are_read_where_they_lie():
     assert leaf("t", tensor).data().__array_interface__["data"][0] == tensor.data_ptr()
 
 
+class Wrapper(torch.Tensor):
+    """Says that it is a tensor, and holds another one."""
+
+    @staticmethod
+    def __new__(cls, inner):
+        return torch.Tensor._make_wrapper_subclass(cls, inner.shape, dtype=inner.dtype)
+
+    @classmethod
+    def __torch_dispatch__(cls, func, types, args=(), kwargs=None):
+        return cls(torch.ones(2))
+
+
 def fake_tensor():
     with FakeTensorMode():
         return torch.zeros(3, 3)
@@ -167,6 +179,7 @@ def fake_tensor():
         (lambda: torch.nn.LazyLinear(3).state_dict()["bias"], "not initialised"),
         (lambda: torch.nn.LazyBatchNorm1d().running_mean, "not initialised"),
         (fake_tensor, "FakeTensor: it has no values"),
+        (lambda: Wrapper(torch.ones(2)), "Wrapper without memory of its own"),
         (lambda: torch.nn.Parameter(fake_tensor()), "FakeTensor: it has no values"),
         (lambda: np.array([object()]), "object"),
         (lambda: np.zeros(2, dtype=[("a", "i4")]), "'a'"),

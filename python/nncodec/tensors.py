@@ -149,11 +149,18 @@ def _torch_leaf(name: str, value: Any) -> Leaf:
         raise TypeError(f"{name!r} is not initialised; run its lazy module once on an example")
     if _without_memory(value):
         raise TypeError(f"{name!r} is a {_type_name(value)}: it has no values")
+    kind = _type_name(value)
     value = value.detach()
     if type(value) is not torch.Tensor:
         value = value.as_subclass(torch.Tensor)
-    lazy = value.is_conj() or value.is_neg()  # what memory holds is not what the tensor means
-    address = value.data_ptr() if value.numel() and not lazy else 0
+    try:
+        address = value.data_ptr() if value.numel() else 0
+    except RuntimeError:
+        address = 0
+    if not address and value.numel() and value.device.type == "cpu":
+        raise TypeError(f"{name!r} is a {kind} without memory of its own; store what it wraps")
+    if value.is_conj() or value.is_neg():  # what memory holds is not what the tensor means
+        address = 0
     strides = tuple(step * dtype.size for step in value.stride())
     return Leaf(name, value, dtype, tuple(value.shape), 1, str(value.device), address, strides)
 
