@@ -14,7 +14,7 @@ namespace nncodec::trellis_codec {
 namespace {
 
 constexpr std::size_t kTryAxesBelow = std::size_t{1} << 16;  // elements: fewer and axes are tried alone
-constexpr std::size_t kTryWithoutBelow = 256;  // elements of a scale: fewer and its axis may not pay
+constexpr std::size_t kTryWithoutBelow = 5;  // elements of a scale: fewer and its axis may not pay
 // For which a large tensor goes without scales of some axis: estimates are not better than that.
 constexpr double kLeastSaving = 0.005;
 constexpr std::size_t kMaxKernel = 64;      // of a basis
@@ -45,18 +45,20 @@ struct Candidate {
     double longest = 0;  // norm of a row that a basis transforms
 };
 
-// Scales that may pay. Those of all axes together, and none, of any tensor: fitting some axes takes passes
-// over all elements, so of a large one only without those whose scales have few elements each.
+// Scales that may pay. Of small tensors some axes alone too; of large ones only where a scale has next to no
+// elements, for estimates favour too few scales at low rates.
 std::vector<Axes> axes_to_try(const TensorSide& side) {
     const bool columns = side.columns > 1;
     const bool positions = side.positions > 1;
     const bool small = side.elements < kTryAxesBelow;
+    const bool without_columns = small || (columns && side.rows * side.positions < kTryWithoutBelow);
+    const bool without_rows = small || side.row_elements() < kTryWithoutBelow;
+    const bool without_positions = positions && side.rows * side.columns < kTryWithoutBelow;
     std::vector<Axes> tries{{true, columns, positions}};
-    if (columns && (small || side.rows * side.positions < kTryWithoutBelow))
-        tries.push_back({true, false, positions});
-    if (small || side.row_elements() < kTryWithoutBelow) tries.push_back({false, columns, positions});
+    if (columns && without_columns) tries.push_back({true, false, positions});
+    if (without_rows) tries.push_back({false, columns, positions});
     if (positions && small) tries.push_back({false, false, true});
-    tries.push_back({});
+    if (without_columns || without_rows || without_positions) tries.push_back({});
     return tries;
 }
 

@@ -460,7 +460,7 @@ def test_low_budgets_of_one_alphabet_are_met(bits: float) -> None:
 
 @pytest.mark.parametrize(
     "shape",
-    [(1, 65535), (1, 65536), (4, 16384), (8, 8192), (32768, 2), (65536, 1), (1, 1, 65536), (16, 8192)],
+    [(1, 65535), (1, 65536), (2, 32768), (4, 16384), (32768, 2), (65536, 1), (1, 1, 65536)],
 )
 def test_scales_of_few_elements_are_left_out(shape):
     """Elements of one distribution: whatever the shape and size, scales must not cost what they cannot bring."""
@@ -471,3 +471,12 @@ def test_scales_of_few_elements_are_left_out(shape):
         got = nncodec.decode(nncodec.encode({"w": x}, codec, bits_per_weight=2))["w"]
         errors[classes] = float(np.square(got - x, dtype=np.float64).sum())
     assert errors["auto"] < 1.01 * errors["none"]
+
+
+def test_scales_stay_where_a_low_rate_makes_them_look_dear():
+    """The demo's network, 64 weights for each scale of its largest matrix: without those the error is 7 % more."""
+    state = nncodec.load_file(Path(nncodec.__file__).parent / "demo" / "digits.nncz", framework="np")
+    out = nncodec.decode(nncodec.encode(state, "trellis", ratio=32))
+    weights = [name for name, value in state.items() if value.ndim > 1]
+    error = sum(np.square(out[name] - state[name], dtype=np.float64).sum() for name in weights)
+    assert error < 0.16 * sum(np.square(state[name], dtype=np.float64).sum() for name in weights)
