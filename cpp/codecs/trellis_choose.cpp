@@ -15,7 +15,8 @@ namespace {
 
 constexpr std::size_t kTryAxesBelow = std::size_t{1} << 16;  // elements: fewer and axes are tried alone
 constexpr std::size_t kTryWithoutBelow = 5;  // elements of a scale: fewer and its axis may not pay
-// For which a large tensor goes without scales of some axis: estimates are not better than that.
+// What a large tensor must save to go without scales of some axis, as a share of its bits: estimates are no
+// better than that.
 constexpr double kLeastSaving = 0.005;
 constexpr std::size_t kMaxKernel = 64;      // of a basis
 constexpr std::size_t kFewestColumns = 16;  // of a column transform

@@ -37,7 +37,10 @@ class Sink {
     Sink(const Sink&) = delete;
     Sink& operator=(const Sink&) = delete;
     ~Sink() {
-        started_.reset();  // waits for pieces that are being written
+        {
+            const py::gil_scoped_release nogil;
+            started_.reset();  // waits for pieces that are being written
+        }
         Py_XDECREF(object_);
     }
 
