@@ -95,13 +95,10 @@ class Output:
 
     def finish(self) -> None:
         """Distribute to the tensors, after all chunks."""
-        if not self._direct:
-            self.copy_to(self.wanted)
-
-    def copy_to(self, wanted: dict[int, NDArray[np.uint8]]) -> None:
-        """Give tensors of a record that has several their elements."""
+        if self._direct:
+            return
         starts = self.descriptor.tensor_starts
-        for number, target in wanted.items():
+        for number, target in self.wanted.items():
             target[...] = self._bytes[starts[number] : starts[number + 1]]
 
 
