@@ -5,6 +5,7 @@
 #include <numeric>
 #include <utility>
 
+#include "codecs/trellis_estimate.hpp"
 #include "codecs/trellis_scales.hpp"
 #include "codecs/trellis_study.hpp"
 #include "codecs/trellis_transform.hpp"
@@ -14,10 +15,10 @@ namespace nncodec::trellis_codec {
 namespace {
 
 constexpr std::size_t kTryAxesBelow = std::size_t{1} << 16;  // elements: fewer and axes are tried alone
-constexpr std::size_t kTryWithoutBelow = 5;  // elements of a scale: fewer and its axis may not pay
+constexpr std::size_t kTryWithoutBelow = 65; // elements of a scale: fewer and its axis may not pay
 // What a large tensor must save to go without scales of some axis, as a share of its bits: estimates are no
 // better than that.
-constexpr double kLeastSaving = 0.005;
+constexpr double kLeastSaving = 0.0005;
 constexpr std::size_t kMaxKernel = 64;      // of a basis
 constexpr std::size_t kFewestColumns = 16;  // of a column transform
 constexpr std::size_t kRowsPerColumn = 4;
@@ -64,7 +65,7 @@ std::vector<Axes> axes_to_try(const TensorSide& side) {
 }
 
 Candidate evaluate(const TensorSide& side, std::span<const float> values, bool classes, double step,
-                   std::size_t threads) {
+                   double share, std::size_t threads) {
     std::vector<Axes> tries{{}};
     if (classes && side.row_dimensions != 0 && side.elements != 0) tries = axes_to_try(side);
     std::optional<Candidate> best;
@@ -72,7 +73,7 @@ Candidate evaluate(const TensorSide& side, std::span<const float> values, bool c
         Candidate one{side, kNoScale, 0, 0, 0};
         one.base = fit_scales(one.side, values, axes, threads);
         one.side.offset = offset_at(one.base, step);
-        one.bits = side.elements == 0 ? 0 : estimated_bits(one.side);
+        one.bits = estimated_cost(one.side, values, step, share);
         const double margin = !best || side.elements < kTryAxesBelow ? 0 : kLeastSaving * best->bits;
         if (!best || one.bits < best->bits - margin) best = std::move(one);
     }
@@ -290,7 +291,9 @@ class Study::Chooser {
             model.tensors[0].divide_steps(0, made);
             x = made;
         }
-        Candidate found = evaluate(model.tensors[0], x, study_.options_.classes, step_, threads_);
+        const double share =
+            static_cast<double>(x.size()) / static_cast<double>(std::max<std::size_t>(study_.elements(), 1));
+        Candidate found = evaluate(model.tensors[0], x, study_.options_.classes, step_, share, threads_);
         if (with.basis) found.longest = longest_row(x, with.basis->columns());
         return found;
     }

@@ -5,10 +5,8 @@
 #include <cmath>
 #include <limits>
 #include <numeric>
-#include <utility>
 
 #include "base/parallel.hpp"
-#include "entropy/adaptive_bytes.hpp"
 #include "quantize/scales.hpp"
 
 namespace nncodec::trellis_codec {
@@ -206,57 +204,6 @@ std::uint8_t offset_at(std::int64_t base, double step) noexcept {
 
 double estimated_bits(std::uint8_t sum) noexcept {
     return bits_table()[sum];
-}
-
-double estimated_bits(const TensorSide& t) {
-    // How often each sum occurs: scales of rows x those of the elements of a row.
-    constexpr int kRange = 4096;
-    std::vector<double> counts(2 * kRange);
-    struct Bin {
-        int scale;
-        double count;
-    };
-    const auto bins_of = [&](auto each) {
-        std::vector<int> seen;
-        each([&](int scale) {
-            double& count = counts[static_cast<std::size_t>(scale + kRange)];
-            if (count == 0) seen.push_back(scale);
-            count += 1;
-        });
-        std::sort(seen.begin(), seen.end());
-        std::vector<Bin> bins;
-        for (const int scale : seen)
-            bins.push_back({scale, std::exchange(counts[static_cast<std::size_t>(scale + kRange)], 0.0)});
-        return bins;
-    };
-    const std::vector<Bin> in_row = bins_of([&](auto add) {
-        for (std::size_t c = 0; c < t.columns; ++c) {
-            for (std::size_t p = 0; p < t.positions; ++p)
-                add((t.scales[1].empty() ? 0 : t.scales[1][c]) + (t.scales[2].empty() ? 0 : t.scales[2][p]));
-        }
-    });
-    const std::vector<Bin> rows = bins_of([&](auto add) {
-        for (std::size_t r = 0; r < t.rows; ++r) add(t.scales[0].empty() ? 0 : t.scales[0][r]);
-    });
-    double bits = 0;
-    for (const Bin& row : rows) {
-        for (const Bin& of_row : in_row) {
-            const int sum = std::clamp(t.offset + row.scale + of_row.scale, 0, 255);
-            bits += row.count * of_row.count * bits_table()[static_cast<std::size_t>(sum)];
-        }
-    }
-    for (unsigned axis = 0; axis < 3; ++axis) {
-        if (t.scales[axis].empty()) continue;
-        Bytes numbers;
-        for (const std::int16_t scale : t.scales[axis]) {
-            const int multiple = scale / (1 << t.units[axis]);
-            numbers.push_back(static_cast<std::uint8_t>(multiple < 0 ? -2 * multiple - 1 : 2 * multiple));
-        }
-        Bytes stream;
-        adaptive::encode_bytes(numbers, stream);
-        bits += 8 * static_cast<double>(stream.size());
-    }
-    return bits;
 }
 
 }  // namespace nncodec::trellis_codec

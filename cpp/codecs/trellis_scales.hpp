@@ -25,10 +25,7 @@ std::int64_t fit_scales(TensorSide& tensor, std::span<const float> values, const
 // The offset at a step, from what fit_scales returned.
 std::uint8_t offset_at(std::int64_t base, double step) noexcept;
 
-// About what an element of this sum costs, in bits.
+// About what an element of this sum costs, in bits, if it is one of a Gaussian.
 double estimated_bits(std::uint8_t sum) noexcept;
-
-// About what the tensor costs at its present offset, scales included.
-double estimated_bits(const TensorSide& tensor);
 
 }  // namespace nncodec::trellis_codec
