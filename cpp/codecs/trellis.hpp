@@ -32,6 +32,7 @@ struct TrellisOptions {
     bool transform = true;
     bool classes = true;
     bool centroids = true;
+    double strength = 1;  // the usual is 1: more makes bits dearer and the grid finer, at the same slope
     std::size_t sample = std::size_t{1} << 18;  // about as many elements are looked at to find tables
 };
 

@@ -42,7 +42,7 @@ TrellisAlphabet alphabet_choice(const std::string& name) {
     throw py::value_error("alphabet must be 'auto', 'plain' or 'both_zero'");
 }
 
-// part: (dtype, shapes, data, name); setting: (step, importance or None)
+// part: (dtype, shapes, data, name); setting: (step, importance or None, strength)
 py::list make_studies(const py::sequence& parts, const py::sequence& settings, unsigned states,
                       const std::string& alphabet, bool transform, bool classes, bool centroids,
                       std::size_t threads) {
@@ -51,6 +51,7 @@ py::list make_studies(const py::sequence& parts, const py::sequence& settings, u
     std::vector<std::shared_ptr<HeldStudy>> held;
     std::vector<TrellisInput> inputs;
     std::vector<double> steps;
+    std::vector<double> strengths;
     std::vector<std::size_t> sizes;
     std::vector<std::size_t> elements;
     for (std::size_t i = 0; i < parts.size(); ++i) {
@@ -63,6 +64,7 @@ py::list make_studies(const py::sequence& parts, const py::sequence& settings, u
         input.data = h->data.bytes();
         input.name = py::cast<std::string>(part[3]);
         steps.push_back(py::cast<double>(setting[0]));
+        strengths.push_back(py::cast<double>(setting[2]));
         sizes.push_back(input.data.size());
         elements.push_back(input.data.size() / number_format(static_cast<std::uint8_t>(input.dtype)).bytes);
         if (const py::object weights = setting[1]; !weights.is_none()) {
@@ -79,6 +81,7 @@ py::list make_studies(const py::sequence& parts, const py::sequence& settings, u
         const py::gil_scoped_release nogil;
         for_small_and_large(sizes, threads, [&](std::size_t i, std::size_t n) {
             TrellisOptions of = options;
+            of.strength = strengths[i];
             of.sample = static_cast<std::size_t>(part_of_all * static_cast<double>(elements[i]));
             held[i]->study.emplace(inputs[i], of, steps[i], n);
         });
@@ -207,7 +210,7 @@ void register_codecs_trellis(py::module_& m) {
                                [](const HeldTrellisPlan& h) { return h.plan->squared_error(); });
     m.def("trellis_studies", &make_studies, "parts"_a, "settings"_a, "states"_a = 256, "alphabet"_a = "auto",
           "transform"_a = true, "classes"_a = true, "centroids"_a = true, "threads"_a = 0,
-          "Studies of parts (dtype, shapes, data, name) at settings (step, importance or None).");
+          "Studies of parts (dtype, shapes, data, name) at settings (step, importance or None, strength).");
     m.def("trellis_trials", &try_steps, "studies"_a, "steps"_a, "threads"_a = 0,
           "(bits, squared error) that each step would give.");
     m.def("trellis_plans", &make_trellis_plans, "studies"_a, "steps"_a, "threads"_a = 0,

@@ -193,7 +193,7 @@ def trellis_plans(
 # parts: (dtype, shapes, data, name); settings: (step, importance)
 def trellis_studies(
     parts: Sequence[tuple[int, Sequence[Sequence[int]], Buffer, str]],
-    settings: Sequence[tuple[float, NDArray[np.float32] | None]],
+    settings: Sequence[tuple[float, NDArray[np.float32] | None, float]],
     states: int = 256,
     alphabet: str = "auto",
     transform: bool = True,

@@ -23,7 +23,7 @@ What the budgets mean:
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -125,6 +125,7 @@ class _Problem:
     )  # mean square, geometric mean where there are sides: steps differ too much for another
     studies: list[Any] | None = None
     studied: float = 0.0  # the step that the studies were made for
+    strength: float = 1.0
 
     @classmethod
     def of(
@@ -162,7 +163,7 @@ class _Problem:
         """The settings that a common step gives."""
         studies = self.studies or [None] * len(self.scale)
         return [
-            Setting(step * k, None if own is not None else w, study, own)
+            Setting(step * k, None if own is not None else w, study, own, self.strength)
             for k, w, study, own in zip(self.scale, self.importance, studies, self.sides, strict=True)
         ]
 
@@ -215,6 +216,11 @@ class _Problem:
             for one in made:
                 total += len(one.model) + sum(len(chunk) for chunk in one.chunks)
         return 8 * total
+
+    def strengths(self) -> Iterator[_Problem]:
+        """The same problem with bits cheaper and dearer, as far as codecs offer that."""
+        for strength in sorted({one for codec in self.by_codec() for one in codec.strengths}):
+            yield replace(self, strength=strength, studies=None, studied=0.0)
 
     def variants(self) -> Iterator[_Problem]:
         """The same problem with each other way of coding that codecs offer."""
@@ -328,9 +334,15 @@ def _meet_size(
     else:
         outcome = search_size(problem, bits, overhead_bits, progress)
     if isinstance(outcome, Settled):
+
+        def best_of(known: Settled, problems: Iterable[_Problem]) -> Settled:
+            others = (search_size(other, bits, overhead_bits, progress) for other in problems)
+            return min([known, *(o for o in others if isinstance(o, Settled))], key=Settled.rank)
+
+        if outcome.miss > MISSED:
+            outcome = best_of(outcome, problem.strengths())
         if outcome.miss > MISSED or (bits <= _VARIED_BITS and bits < _VARIED_RATE * problem.elements):
-            others = (search_size(other, bits, overhead_bits, progress) for other in problem.variants())
-            outcome = min([outcome, *(o for o in others if isinstance(o, Settled))], key=Settled.rank)
+            outcome = best_of(outcome, problem.variants())
         return outcome.problem.settings(outcome.step)
     least, most = outcome
     if kind == "ratio":

@@ -85,13 +85,15 @@ class Setting:
     """How coarsely to code one part: quantiser step, and weights of its squared error (None: all 1).
 
     ``study`` is what the codec's :meth:`LossyCodec.study` made of the part, if it has been asked. ``sides``, of
-    a part of one tensor, ask for error feedback; such a part has no importance.
+    a part of one tensor, ask for error feedback; such a part has no importance. ``strength`` is the price of a bit over
+    the usual one, see :attr:`LossyCodec.strengths`.
     """
 
     step: float
     importance: NDArray[np.float32] | None = None
     study: Any = None
     sides: Sides | None = None
+    strength: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -166,6 +168,9 @@ class LossyCodec(Codec):
     lasting_study: ClassVar[bool] = False
     # About the squared error that a step gives, over that step squared.
     error_of_step: ClassVar[float] = 1 / 12
+    # Settings' strengths beside the usual 1, at which files are about as good but of other sizes: for sizes that no step
+    # gives.
+    strengths: ClassVar[tuple[float, ...]] = ()
     # Whether settings may have sides.
     feedback: ClassVar[bool] = False
 

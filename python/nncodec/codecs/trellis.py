@@ -77,6 +77,7 @@ class Trellis(LossyCodec):
     shared_record_elements: ClassVar[int] = 1 << 19
     error_of_step: ClassVar[float] = 0.26
     feedback: ClassVar[bool] = True
+    strengths: ClassVar[tuple[float, ...]] = (0.85, 1.15)
 
     def __post_init__(self) -> None:
         for name, known in (
@@ -118,7 +119,7 @@ class Trellis(LossyCodec):
         plain = [i for i, setting in enumerate(settings) if setting.sides is None]
         made = trellis_studies(
             [(p.dtype, p.shapes, p.data, _names(p)) for p in (parts[i] for i in plain)],
-            [(settings[i].step, settings[i].importance) for i in plain],
+            [(settings[i].step, settings[i].importance, settings[i].strength) for i in plain],
             self.states,
             self.alphabet,
             self.transform == "auto",
