@@ -15,7 +15,7 @@ namespace nncodec::trellis_codec {
 namespace {
 
 constexpr std::size_t kTryAxesBelow = std::size_t{1} << 16;  // elements: fewer and axes are tried alone
-constexpr std::size_t kTryWithoutBelow = 65; // elements of a scale: fewer and its axis may not pay
+constexpr std::size_t kTryWithoutBelow = 65;  // elements of a scale: fewer and its axis may not pay
 // What a large tensor must save to go without scales of some axis, as a share of its bits: estimates are no
 // better than that.
 constexpr double kLeastSaving = 0.0005;

@@ -20,13 +20,13 @@ constexpr std::size_t kSample = std::size_t{1} << 16;  // elements
 constexpr std::size_t kBlock = 1024;
 
 // A scalar quantiser that costs as much as the trellis at its step, and the price of error there.
-constexpr double kScalarStep = 2.15;          // in steps of the trellis
-constexpr double kErrorPerBit = 0.37;         // in steps squared: 0.8 x 2 ln 2 / 3
-constexpr double kFirstThreshold = 0.62;      // of the scalar step: from there on it is not zero
-constexpr double kOtherThresholds = 0.55;     // the same beyond level l, of level l + 1
-constexpr double kFine = 4;                   // scales of more scalar steps: a bit an octave
-constexpr int kEighthsBetween = 4;            // sums at which costs are worked out
-constexpr double kClassBits = 22;             // what a class's parameters take
+constexpr double kScalarStep = 2.15;       // in steps of the trellis
+constexpr double kErrorPerBit = 0.37;      // in steps squared: 0.8 x 2 ln 2 / 3
+constexpr double kFirstThreshold = 0.62;   // of the scalar step: from there on it is not zero
+constexpr double kOtherThresholds = 0.55;  // the same beyond level l, of level l + 1
+constexpr double kFine = 4;                // scales of more scalar steps: a bit an octave
+constexpr int kEighthsBetween = 4;         // sums at which costs are worked out
+constexpr double kClassBits = 22;          // what a class's parameters take
 constexpr int kMostClasses = 24;
 
 double log2_of(double x) noexcept {
@@ -204,8 +204,8 @@ double bits_of_scales(const TensorSide& t, double share) {
     return share * alone + (1 - share) * (bits_of(2) - alone);
 }
 
-// Classes of sums, and what it costs that the elements of a class do not all have the same scale: log2 e bits for each
-// and the variance of its natural logarithm, which falls with the square of the number of classes.
+// Classes of sums, and what it costs that the elements of a class do not all have the same scale: log2 e bits
+// for each and the variance of its natural logarithm, which falls with the square of the number of classes.
 double bits_of_classes(std::span<const double> counts, double share) {
     double n = 0;
     double mean = 0;

@@ -153,7 +153,8 @@ Study::Outcome Study::prepare(double step, const Search* from, int rounds, std::
         if (options_.alphabet == TrellisAlphabet::automatic && best && bits > kBothZeroBelow) continue;
         if (from != nullptr && alphabet != from->model.alphabet) continue;
         std::vector<std::uint8_t> of_alphabet;  // sums at its step
-        const Search begin = start(step, options_.strength * factor_at(bits, alphabet, gaussian_), alphabet, from, of_alphabet);
+        const Search begin = start(step, options_.strength * factor_at(bits, alphabet, gaussian_), alphabet,
+                                   from, of_alphabet);
         Sample sample = rounds > 1 ? ordered(of_alphabet, nullptr) : Sample{};
         Outcome one{begin, begin, {}, {}, 0};
         std::vector<std::int16_t> levels;

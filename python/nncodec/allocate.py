@@ -25,7 +25,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -218,8 +218,8 @@ class _Problem:
         return 8 * total
 
     def strengths(self) -> Iterator[_Problem]:
-        """The same problem with bits cheaper and dearer, as far as codecs offer that."""
-        for strength in sorted({one for codec in self.by_codec() for one in codec.strengths}):
+        """The same problem with bits cheaper or dearer, as far as codecs offer that; all about equally good."""
+        for strength in dict.fromkeys(one for codec in self.by_codec() for one in codec.strengths):
             yield replace(self, strength=strength, studies=None, studied=0.0)
 
     def variants(self) -> Iterator[_Problem]:
@@ -300,23 +300,61 @@ def _meet_error(
 ) -> list[Setting]:
     if problem.energy == 0:  # nothing but zeros: any step is exact
         return problem.settings(1.0)
-
-    def measure(step: float) -> float:
-        error = problem.trial(step).squared_error
-        return log2(max(error, 1e-300) / problem.energy)
-
-    weight = problem.energy / max(1, problem.elements)
-    of_step = min(codec.error_of_step for codec, _ in problem.codec_parts)
-    guess = math.sqrt(rel_mse * weight / of_step)
-    step = search(problem, measure, log2(rel_mse), guess, 2.0, _ERROR_TOLERANCE, progress)
-    if isinstance(step, float):
-        return problem.settings(step)
-    low, high = (exp2(y) for y in step)
+    outcome = _search_error(problem, rel_mse, progress)
+    if isinstance(outcome, _Reached):
+        outcome = _first_hit(outcome, problem.strengths(), lambda p: _search_error(p, rel_mse, progress))
+        outcome = _first_hit(outcome, problem.variants(), lambda p: _search_error(p, rel_mse, progress))
+        return outcome.problem.settings(outcome.step)
+    low, high = (exp2(y) for y in outcome)
     if kind == "rel_mse":
         raise ValueError(f"rel_mse={rel_mse:.4g} cannot be met: {low:.3g} to {high:.3g} can")
     low, high = -10 * log10(high), -10 * log10(low)
     wanted = -10 * log10(rel_mse)
     raise ValueError(f"snr_db={wanted:.4g} cannot be met: {low:.3g} to {high:.3g} can")
+
+
+_Outcome = TypeVar("_Outcome", Settled, "_Reached")
+
+
+def _first_hit(
+    known: _Outcome, problems: Iterable[_Problem], solve: Callable[[_Problem], _Outcome | tuple[float, float]]
+) -> _Outcome:
+    """The first of ``known`` and what solves each problem that is near enough to what was asked for, else the nearest."""
+    best = known
+    others = iter(problems)
+    while best.miss > MISSED and (problem := next(others, None)) is not None:
+        found = solve(problem)
+        if not isinstance(found, tuple) and found.miss < best.miss:
+            best = found
+    return best
+
+
+@dataclass(frozen=True)
+class _Reached:
+    """A step, and by how much the error there misses the one that was wanted, relatively."""
+
+    problem: _Problem
+    step: float
+    miss: float
+
+
+def _search_error(
+    problem: _Problem, rel_mse: float, progress: Callable[[float], None] | None
+) -> _Reached | tuple[float, float]:
+    """The step of this error; log2 of the (least, greatest) error if none has it."""
+    errors: dict[float, float] = {}
+
+    def measure(step: float) -> float:
+        errors[step] = max(problem.trial(step).squared_error, 1e-300) / problem.energy
+        return log2(errors[step])
+
+    weight = problem.energy / max(1, problem.elements)
+    of_step = min(codec.error_of_step for codec, _ in problem.codec_parts)
+    guess = math.sqrt(rel_mse * weight / of_step)
+    step = search(problem, measure, log2(rel_mse), guess, 2.0, _ERROR_TOLERANCE, progress)
+    if not isinstance(step, float):
+        return step
+    return _Reached(problem, step, abs(errors[step] / rel_mse - 1))
 
 
 def _meet_size(
@@ -334,15 +372,12 @@ def _meet_size(
     else:
         outcome = search_size(problem, bits, overhead_bits, progress)
     if isinstance(outcome, Settled):
-
-        def best_of(known: Settled, problems: Iterable[_Problem]) -> Settled:
-            others = (search_size(other, bits, overhead_bits, progress) for other in problems)
-            return min([known, *(o for o in others if isinstance(o, Settled))], key=Settled.rank)
-
-        if outcome.miss > MISSED:
-            outcome = best_of(outcome, problem.strengths())
+        outcome = _first_hit(
+            outcome, problem.strengths(), lambda p: search_size(p, bits, overhead_bits, progress)
+        )
         if outcome.miss > MISSED or (bits <= _VARIED_BITS and bits < _VARIED_RATE * problem.elements):
-            outcome = best_of(outcome, problem.variants())
+            others = (search_size(other, bits, overhead_bits, progress) for other in problem.variants())
+            outcome = min([outcome, *(o for o in others if isinstance(o, Settled))], key=Settled.rank)
         return outcome.problem.settings(outcome.step)
     least, most = outcome
     if kind == "ratio":

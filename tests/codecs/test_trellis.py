@@ -460,8 +460,11 @@ def test_low_budgets_of_one_alphabet_are_met(bits: float) -> None:
 
 @pytest.mark.parametrize(
     "shape",
-    [(1, 65535), (1, 65536), (2, 32768), (4, 16384), (32768, 2), (65536, 1), (1, 1, 65536)],
-)
+    [
+        (1, 65535), (1, 65536), (2, 32768), (4, 16384), (8, 4096), (8, 8192), (8, 65536), (64, 1024),
+        (4096, 8), (16384, 16), (32768, 2), (65536, 1), (1, 1, 65536), (128, 64, 3, 3),
+    ],
+)  # fmt: skip
 def test_scales_of_few_elements_are_left_out(shape):
     """Elements of one distribution: whatever the shape and size, scales must not cost what they cannot bring."""
     x = np.random.default_rng(5).standard_normal(shape).astype(np.float32)
@@ -471,6 +474,43 @@ def test_scales_of_few_elements_are_left_out(shape):
         got = nncodec.decode(nncodec.encode({"w": x}, codec, bits_per_weight=2))["w"]
         errors[classes] = float(np.square(got - x, dtype=np.float64).sum())
     assert errors["auto"] < 1.01 * errors["none"]
+
+
+@pytest.mark.parametrize(
+    ("shape", "scaled"), [((16, 8192), (16, 1)), ((8192, 16), (8192, 1)), ((64, 1024), (1, 1024))]
+)
+@pytest.mark.parametrize("bits", [1, 3])
+def test_scales_stay_where_they_tell_something(shape, scaled, bits):
+    """Rows or columns whose standard deviations differ by a factor of e, as a rule."""
+    rng = np.random.default_rng(6)
+    x = (rng.standard_normal(shape) * np.exp(rng.standard_normal(scaled))).astype(np.float32)
+    errors = {}
+    for classes in ("auto", "none"):
+        codec = nncodec.codecs.Trellis(states=8, classes=classes)
+        got = nncodec.decode(nncodec.encode({"w": x}, codec, bits_per_weight=bits))["w"]
+        errors[classes] = float(np.square(got - x, dtype=np.float64).sum())
+    assert errors["auto"] < 0.9 * errors["none"]
+
+
+def test_sizes_that_paths_leap_over_are_met_without_the_worse_alphabet():
+    """At 0.7 bits the sizes of neighbouring steps differ by 2 %: two zeros would hit the budget, at 0.4 dB less."""
+    x = np.random.default_rng(12).standard_normal((16, 16384)).astype(np.float32)
+    errors = {}
+    for alphabet in ("auto", "plain", "both_zero"):
+        blob = nncodec.encode({"w": x}, Trellis(8, alphabet=alphabet), bits_per_weight=0.7)
+        errors[alphabet] = float(np.square(nncodec.decode(blob)["w"] - x, dtype=np.float64).sum())
+        assert alphabet != "auto" or abs(8 * len(blob) / x.size - 0.7) < 0.0035
+    assert errors["auto"] < 0.95 * errors["both_zero"]
+
+
+def test_errors_that_paths_leap_over_are_met():
+    """LeNet-5-like: few large weights, at an error where neighbouring steps differ by a per cent."""
+    x = (np.random.default_rng(0).standard_normal((300, 300)) ** 5).astype(np.float32)
+    energy = float(np.square(x, dtype=np.float64).sum())
+    for rel_mse in (0.1, 0.03):
+        got = nncodec.decode(nncodec.encode({"w": x}, Trellis(8), rel_mse=rel_mse))["w"]
+        error = float(np.square(got - x, dtype=np.float64).sum()) / energy
+        assert error == pytest.approx(rel_mse, rel=0.02)
 
 
 def test_scales_stay_where_a_low_rate_makes_them_look_dear():

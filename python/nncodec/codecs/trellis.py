@@ -77,7 +77,7 @@ class Trellis(LossyCodec):
     shared_record_elements: ClassVar[int] = 1 << 19
     error_of_step: ClassVar[float] = 0.26
     feedback: ClassVar[bool] = True
-    strengths: ClassVar[tuple[float, ...]] = (0.85, 1.15)
+    strengths: ClassVar[tuple[float, ...]] = (0.85, 1.15, 0.75, 1.3)
 
     def __post_init__(self) -> None:
         for name, known in (
