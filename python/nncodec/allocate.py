@@ -319,7 +319,7 @@ _Outcome = TypeVar("_Outcome", Settled, "_Reached")
 def _first_hit(
     known: _Outcome, problems: Iterable[_Problem], solve: Callable[[_Problem], _Outcome | tuple[float, float]]
 ) -> _Outcome:
-    """The first of ``known`` and what solves each problem that is near enough to what was asked for, else the nearest."""
+    """The first of ``known`` and what solves each problem that is near enough to the budget, else the nearest."""
     best = known
     others = iter(problems)
     while best.miss > MISSED and (problem := next(others, None)) is not None:

@@ -504,13 +504,13 @@ def test_sizes_that_paths_leap_over_are_met_without_the_worse_alphabet():
 
 
 def test_errors_that_paths_leap_over_are_met():
-    """LeNet-5-like: few large weights, at an error where neighbouring steps differ by a per cent."""
-    x = (np.random.default_rng(0).standard_normal((300, 300)) ** 5).astype(np.float32)
+    """A Gaussian's seventh power: few large weights, so that the errors of neighbouring steps differ by per cents."""
+    x = (np.random.default_rng(0).standard_normal((100, 100)) ** 7).astype(np.float32)
     energy = float(np.square(x, dtype=np.float64).sum())
-    for rel_mse in (0.1, 0.03):
+    for rel_mse in (0.2, 0.1, 0.03):
         got = nncodec.decode(nncodec.encode({"w": x}, Trellis(8), rel_mse=rel_mse))["w"]
         error = float(np.square(got - x, dtype=np.float64).sum()) / energy
-        assert error == pytest.approx(rel_mse, rel=0.02)
+        assert error == pytest.approx(rel_mse, rel=0.005)
 
 
 def test_scales_stay_where_a_low_rate_makes_them_look_dear():

@@ -168,8 +168,8 @@ class LossyCodec(Codec):
     lasting_study: ClassVar[bool] = False
     # About the squared error that a step gives, over that step squared.
     error_of_step: ClassVar[float] = 1 / 12
-    # Settings' strengths beside the usual 1, at which files are about as good but of other sizes and errors: for budgets
-    # that no step meets.
+    # Settings' strengths beside the usual 1, at which files are about as good but of other sizes and errors: for
+    # budgets that no step meets.
     strengths: ClassVar[tuple[float, ...]] = ()
     # Whether settings may have sides.
     feedback: ClassVar[bool] = False
