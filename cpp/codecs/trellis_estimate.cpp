@@ -36,23 +36,26 @@ double log2_of(double x) noexcept {
 // Magnitudes over their scales: how many lie below a threshold, and their sums.
 class Distribution {
   public:
-    void add(float z) noexcept {
-        z = std::min(z, 0x1p12F);
-        const std::uint32_t bits = std::bit_cast<std::uint32_t>(z) >> kShift;
-        const std::size_t bin = bits < kFirst ? 0 : std::min<std::size_t>(bits - kFirst + 1, kBins - 1);
-        const auto x = static_cast<double>(z);
-        Totals& t = below_[bin + 1];
-        t.count += 1;
-        t.sum += x;
-        t.square += x * x;
+    // x times the factor of its sum.
+    void add(std::span<const float> x, std::span<const std::uint8_t> sums,
+             std::span<const float, 256> factor) noexcept {
+        std::array<std::uint16_t, kBlock> bins;
+        for (std::size_t i = 0; i < x.size(); ++i) {
+            const float z = std::min(std::abs(x[i]) * factor[sums[i]], 0x1p12F);
+            const auto bits = static_cast<std::int32_t>(std::bit_cast<std::uint32_t>(z) >> kShift);
+            bins[i] = static_cast<std::uint16_t>(std::clamp<std::int32_t>(bits - kFirst + 1, 0, kBins - 1));
+        }
+        for (std::size_t i = 0; i < x.size(); ++i) ++counts_[i % kTallies][bins[i]];
     }
 
+    // Elements lie in the middle of their bins.
     void finish() noexcept {
-        for (std::size_t i = 1; i <= kBins; ++i) {
-            if (below_[i].count > 0) last_ = i;
-            below_[i].count += below_[i - 1].count;
-            below_[i].sum += below_[i - 1].sum;
-            below_[i].square += below_[i - 1].square;
+        for (std::size_t i = 0; i < kBins; ++i) {
+            double n = 0;
+            for (const auto& tally : counts_) n += static_cast<double>(tally[i]);
+            const double x = (edge(i) + edge(i + 1)) / 2;
+            below_[i + 1] = {below_[i].count + n, below_[i].sum + n * x, below_[i].square + n * x * x};
+            if (n > 0) last_ = i + 1;
         }
     }
 
@@ -90,13 +93,14 @@ class Distribution {
 
     // Sixteen bins an octave, from 2^-10 to 2^10.
     static constexpr unsigned kShift = 19;
-    static constexpr std::uint32_t kFirst = (127 - 10) << 4;
+    static constexpr std::int32_t kFirst = (127 - 10) << 4;
     static constexpr std::size_t kBins = 20 * 16 + 2;
+    static constexpr std::size_t kTallies = 4;  // neighbours often fall into the same bin
 
     static double edge(std::size_t bin) noexcept {  // lower
         if (bin == 0) return 0;
         return static_cast<double>(
-            std::bit_cast<float>(static_cast<std::uint32_t>(bin - 1 + kFirst) << kShift));
+            std::bit_cast<float>(static_cast<std::uint32_t>(bin - 1 + std::size_t{kFirst}) << kShift));
     }
 
     // In scalar steps: where a level saves as much error as its bits are worth, which the rarer the dearer.
@@ -113,8 +117,9 @@ class Distribution {
     }
 
     Totals until(double threshold) const noexcept {
-        const std::uint32_t bits = std::bit_cast<std::uint32_t>(static_cast<float>(threshold)) >> kShift;
-        const std::size_t bin = bits < kFirst ? 0 : bits - kFirst + 1;
+        const auto bits =
+            static_cast<std::int32_t>(std::bit_cast<std::uint32_t>(static_cast<float>(threshold)) >> kShift);
+        const auto bin = static_cast<std::size_t>(std::max(bits - kFirst + 1, 0));
         if (bin >= last_) return below_[kBins];
         const double low = edge(bin);
         const double part = (threshold - low) / (edge(bin + 1) - low);
@@ -124,6 +129,7 @@ class Distribution {
                 a.square + part * (b.square - a.square)};
     }
 
+    std::array<std::array<std::uint32_t, kBins>, kTallies> counts_{};
     std::array<Totals, kBins + 1> below_{};  // [i + 1]: bin i and those before
     std::size_t last_ = 0;                   // one beyond the last bin that is not empty
 };
@@ -145,7 +151,7 @@ Distribution distribution_of(const TensorSide& t, std::span<const float> values,
         const auto x = values.subspan(first, std::min(kBlock, values.size() - first));
         const auto of = std::span(sums).first(x.size());
         t.sums(first, of);
-        for (std::size_t i = 0; i < x.size(); ++i) found.add(std::abs(x[i]) * factor[of[i]]);
+        found.add(x, of, factor);
     }
     found.finish();
     return found;
