@@ -180,14 +180,15 @@ class Batch:
         self._run()
 
     def _run(self) -> None:
-        """End the chunks that are being decoded, and begin with those that were added since."""
-        if self._now is not None:
-            now, self._now = self._now, None
-            self._end(now)
-        if not self._next.jobs and not self._next.outputs:
-            return
-        self._now, self._next = self._next, _Chunks()
-        self._now.start(self._threads, self._fresh)
+        """Begin with the chunks that were added, and end those that were begun before: a thread that has no more of
+        these to do goes on with the others.
+        """
+        before, self._now = self._now, None
+        if self._next.jobs or self._next.outputs:
+            self._now, self._next = self._next, _Chunks()
+            self._now.start(self._threads, self._fresh)
+        if before is not None:
+            self._end(before)
 
     def _end(self, chunks: _Chunks) -> None:
         try:
