@@ -266,6 +266,17 @@ class Study::Chooser {
                tensor(t).column_steps.empty();
     }
 
+    // Dimensions of rows, and of rows and columns, where channels come last: (output, height, width, input)
+    // and (height, width, input, output).
+    std::vector<std::pair<unsigned, unsigned>> other_splits(std::size_t t) const {
+        const Shape& shape = shapes_[t];
+        const auto dimensions = static_cast<unsigned>(shape.size());
+        if (dimensions < 3 || shape.back() <= shape[1] || tensor(t).has_steps()) return {};
+        std::vector<std::pair<unsigned, unsigned>> splits{{dimensions - 1, dimensions}};
+        if (dimensions > 3) splits.push_back({1, dimensions - 1});
+        return splits;
+    }
+
     // Of the most elements; 0: none.
     std::size_t most_common_kernel() const {
         std::array<std::size_t, kMaxKernel + 1> elements{};
@@ -294,6 +305,14 @@ class Study::Chooser {
         const double share =
             static_cast<double>(x.size()) / static_cast<double>(std::max<std::size_t>(study_.elements(), 1));
         Candidate found = evaluate(model.tensors[0], x, study_.options_.classes, step_, share, threads_);
+        if (kernels == Kernels::plain && !with.basis) {
+            for (const auto [rows, columns] : other_splits(t)) {
+                TensorSide side = model.tensors[0];
+                side.set_split(shapes_[t], rows, columns);
+                Candidate other = evaluate(side, x, study_.options_.classes, step_, share, threads_);
+                if (other.bits < found.bits) found = std::move(other);
+            }
+        }
         if (with.basis) found.longest = longest_row(x, with.basis->columns());
         return found;
     }

@@ -492,6 +492,20 @@ def test_scales_stay_where_they_tell_something(shape, scaled, bits):
     assert errors["auto"] < 0.9 * errors["none"]
 
 
+@pytest.mark.parametrize("order", [(2, 3, 1, 0), (0, 2, 3, 1), (2, 3, 0, 1)])
+@pytest.mark.parametrize("rel_mse", [0.1, 0.01])
+def test_scales_of_channels_are_found_wherever_they_are(order, rel_mse):
+    """Kernels with scales of outputs and inputs take as much as in torch's order if channels come last."""
+    rng = np.random.default_rng(7)
+    of = np.exp(0.7 * rng.standard_normal((64, 1, 1, 1))) * np.exp(0.7 * rng.standard_normal((1, 32, 1, 1)))
+    x = (rng.standard_normal((64, 32, 3, 3)) * of).astype(np.float32)
+    sizes = [
+        len(nncodec.encode({"w": np.ascontiguousarray(w)}, Trellis(8, transform="none"), rel_mse=rel_mse))
+        for w in (x, x.transpose(order))
+    ]
+    assert sizes[1] < 1.03 * sizes[0]
+
+
 def test_sizes_that_paths_leap_over_are_met_without_the_worse_alphabet():
     """At 0.7 bits the sizes of neighbouring steps differ by 2 %: two zeros would hit the budget, at 0.4 dB less."""
     x = np.random.default_rng(12).standard_normal((16, 16384)).astype(np.float32)
