@@ -16,8 +16,7 @@ namespace {
 
 constexpr std::size_t kTryAxesBelow = std::size_t{1} << 16;  // elements: fewer and axes are tried alone
 constexpr std::size_t kTryWithoutBelow = 65;  // elements of a scale: fewer and its axis may not pay
-// What a large tensor must save to go without scales of some axis, as a share of its bits: estimates are no
-// better than that.
+// What a large tensor must save to go without scales of some axis, as a share of its cost.
 constexpr double kLeastSaving = 0.0005;
 constexpr std::size_t kMaxKernel = 64;      // of a basis
 constexpr std::size_t kFewestColumns = 16;  // of a column transform
@@ -42,13 +41,13 @@ void set_steps(std::span<const double> weights, double mean, std::vector<std::in
 struct Candidate {
     TensorSide side;
     std::int64_t base = kNoScale;
-    double bits = 0;
+    double cost = 0;  // bits, and error in bits
     double largest = 0;
     double longest = 0;  // norm of a row that a basis transforms
 };
 
-// Scales that may pay. Of small tensors some axes alone too; of large ones only where a scale has next to no
-// elements, for estimates favour too few scales at low rates.
+// Scales that may pay. Of small tensors some axes alone too; of large ones, which take time, only where a
+// scale has few elements.
 std::vector<Axes> axes_to_try(const TensorSide& side) {
     const bool columns = side.columns > 1;
     const bool positions = side.positions > 1;
@@ -73,9 +72,9 @@ Candidate evaluate(const TensorSide& side, std::span<const float> values, bool c
         Candidate one{side, kNoScale, 0, 0, 0};
         one.base = fit_scales(one.side, values, axes, threads);
         one.side.offset = offset_at(one.base, step);
-        one.bits = estimated_cost(one.side, values, step, share);
-        const double margin = !best || side.elements < kTryAxesBelow ? 0 : kLeastSaving * best->bits;
-        if (!best || one.bits < best->bits - margin) best = std::move(one);
+        one.cost = estimated_cost(one.side, values, step, share);
+        const double margin = !best || side.elements < kTryAxesBelow ? 0 : kLeastSaving * best->cost;
+        if (!best || one.cost < best->cost - margin) best = std::move(one);
     }
     for (const float x : values) best->largest = std::max(best->largest, static_cast<double>(std::abs(x)));
     return std::move(*best);
@@ -176,7 +175,7 @@ class Study::Chooser {
             const TensorSide& side = tensor(t);
             if (!has_kernels(t) || !dct::Transform::possible(side.kernel_height, side.kernel_width)) continue;
             Candidate other = candidate(t, Kernels::cosines, {});
-            if (other.bits < best_[t].bits) best_[t] = std::move(other);
+            if (other.cost < best_[t].cost) best_[t] = std::move(other);
         }
     }
 
@@ -208,11 +207,11 @@ class Study::Chooser {
         double gain = -8.0 * static_cast<double>(found->bytes.size());
         for (const std::size_t t : which) {
             others.push_back(candidate(t, Kernels::basis, with));
-            gain += std::max(best_[t].bits - others.back().bits, 0.0);
+            gain += std::max(best_[t].cost - others.back().cost, 0.0);
         }
         if (!(gain > 0)) return;
         for (std::size_t i = 0; i < which.size(); ++i) {
-            if (others[i].bits < best_[which[i]].bits) best_[which[i]] = std::move(others[i]);
+            if (others[i].cost < best_[which[i]].cost) best_[which[i]] = std::move(others[i]);
         }
         basis_ = std::move(found);
     }
@@ -238,7 +237,7 @@ class Study::Chooser {
         with.basis = found->basis;
         with.basis_of_columns = true;
         Candidate other = candidate(0, Kernels::plain, with);
-        if (!(other.bits + 8.0 * static_cast<double>(found->bytes.size()) < best_[0].bits)) return;
+        if (!(other.cost + 8.0 * static_cast<double>(found->bytes.size()) < best_[0].cost)) return;
         best_[0] = std::move(other);
         basis_ = std::move(found);
         of_columns_ = true;
@@ -310,7 +309,7 @@ class Study::Chooser {
                 TensorSide side = model.tensors[0];
                 side.set_split(shapes_[t], rows, columns);
                 Candidate other = evaluate(side, x, study_.options_.classes, step_, share, threads_);
-                if (other.bits < found.bits) found = std::move(other);
+                if (other.cost < found.cost) found = std::move(other);
             }
         }
         if (with.basis) found.longest = longest_row(x, with.basis->columns());

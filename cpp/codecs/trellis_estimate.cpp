@@ -28,6 +28,7 @@ constexpr double kFine = 4;                // scales of more scalar steps: a bit
 constexpr int kEighthsBetween = 4;         // sums at which costs are worked out
 constexpr double kClassBits = 22;          // what a class's parameters take
 constexpr int kMostClasses = 24;
+constexpr double kDoubt = 0.5;  // bits, times the root of the number of elements
 
 double log2_of(double x) noexcept {
     return static_cast<double>(scales::fixed_log2(x)) * 0x1p-16;
@@ -64,7 +65,6 @@ class Distribution {
         const double finer = scale > kFine ? log2_of(scale / kFine) : 0.0;
         const double step = 1 / std::min(scale, kFine);
         const Totals all = below_[kBins];
-        if (!(all.count > 0)) return 0;
         double bits = 0;
         Totals before = until(first_threshold(step) * step);
         double error = before.square;
@@ -194,20 +194,15 @@ void for_each_sum(const TensorSide& t, Visit visit) {
     }
 }
 
-// What scales take with models that have yet to learn what they are like, and among those of many tensors.
-double bits_of_scales(const TensorSide& t, double share) {
+// With models of their own, although those of a record learn from all of its tensors: to tell what they will
+// have learned would take all of them.
+double bits_of_scales(const TensorSide& t) {
     if (!t.has_scales()) return 0;
-    const auto bits_of = [&t](int copies) {
-        SideWriter out;
-        for (int copy = 0; copy < copies; ++copy) {
-            for (unsigned axis = 0; axis < 3; ++axis) {
-                if (!t.scales[axis].empty()) out.list(axis, std::span(t.scales[axis]), 1 << t.units[axis]);
-            }
-        }
-        return 8 * static_cast<double>(out.finish().size());
-    };
-    const double alone = bits_of(1);
-    return share * alone + (1 - share) * (bits_of(2) - alone);
+    SideWriter out;
+    for (unsigned axis = 0; axis < 3; ++axis) {
+        if (!t.scales[axis].empty()) out.list(axis, std::span(t.scales[axis]), 1 << t.units[axis]);
+    }
+    return 8 * static_cast<double>(out.finish().size());
 }
 
 // Classes of sums, and what it costs that the elements of a class do not all have the same scale: log2 e bits
@@ -240,7 +235,9 @@ double estimated_cost(const TensorSide& t, std::span<const float> values, double
     const auto cost_at = [&](int sum) {
         return distribution.cost(static_cast<double>(step_factor(sum - kSumOfOneStep)) / kScalarStep);
     };
-    double total = bits_of_scales(t, share) + bits_of_classes(counts, share);
+    double total = bits_of_scales(t) + bits_of_classes(counts, share);
+    // Scales fit the elements that they are judged by, and the best of several estimates is likely to flatter.
+    if (t.has_scales()) total += kDoubt * std::sqrt(static_cast<double>(values.size()));
     int from = -1;
     double low = 0;
     double high = 0;

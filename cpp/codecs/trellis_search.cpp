@@ -87,8 +87,10 @@ Search Study::start(double step, double factor, trellis::Alphabet alphabet, cons
     Search search;
     Model& model = search.model;
     model = skeleton_;
+    // As fine as levels can span, at most, if `step` is not finer itself.
+    const double least = std::min(step, std::max(finest_step(), static_cast<double>(kLeastStep)));
     const std::vector<std::uint64_t> of_sum =
-        count_sums(step * std::sqrt(kHighRateFactor / factor), model, sums);
+        count_sums(std::max(step * std::sqrt(kHighRateFactor / factor), least), model, sums);
     search.lambda_steps = factor * kHighRateSlope;
     search.lambda = static_cast<std::uint32_t>(65536 * search.lambda_steps);
     search.radius = std::clamp(static_cast<int>(largest_ / static_cast<double>(model.step) / 2) + 4, 4,

@@ -162,6 +162,10 @@ std::vector<std::uint8_t> Study::sample_sums(const Model& model) const {
     return sums;
 }
 
+double Study::finest_step() const noexcept {
+    return largest_ / (2.0 * trellis::kMaxRadius - 8) * (1 + 0x1p-20);
+}
+
 float Study::checked_step(double step) const {
     if (!(step >= static_cast<double>(kLeastStep)) || !(step <= static_cast<double>(kGreatestStep)))
         throw ArgumentError(name_ + ": step must be 2^-80 to 2^80, got " + shown(step));

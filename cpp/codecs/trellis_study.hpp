@@ -88,6 +88,7 @@ class Study {
     void judge_shape(double step);
     void set_offsets(Model& model) const;
     float checked_step(double step) const;
+    double finest_step() const noexcept;  // that levels can span
     std::vector<std::uint8_t> sample_sums(const Model& model) const;
     // Sets a model's step; the sample's sums at it, and how often each occurs.
     std::vector<std::uint64_t> count_sums(double step, Model& model, std::vector<std::uint8_t>& sums) const;

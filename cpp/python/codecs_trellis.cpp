@@ -65,6 +65,8 @@ py::list make_studies(const py::sequence& parts, const py::sequence& settings, u
         input.name = py::cast<std::string>(part[3]);
         steps.push_back(py::cast<double>(setting[0]));
         strengths.push_back(py::cast<double>(setting[2]));
+        if (!(strengths.back() >= 0.1) || !(strengths.back() <= 10))
+            throw py::value_error("strength must be from 0.1 to 10");
         sizes.push_back(input.data.size());
         elements.push_back(input.data.size() / number_format(static_cast<std::uint8_t>(input.dtype)).bytes);
         if (const py::object weights = setting[1]; !weights.is_none()) {

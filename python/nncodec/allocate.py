@@ -25,6 +25,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import Any, TypeVar
 
 import numpy as np
@@ -35,7 +36,7 @@ from nncodec.budget import check_budget
 from nncodec.codecs.base import LossyCodec, Part, Setting, Trial
 from nncodec.elementary import exp2, log2, log10, pow10
 from nncodec.feedback import matrix_of
-from nncodec.search import MISSED, Settled, search, search_size
+from nncodec.search import ENCODED_BITS, MAX_TRIALS, MISSED, Settled, search, search_size
 from nncodec.sides import Sides
 
 __all__ = ["settings"]
@@ -45,6 +46,8 @@ _ERROR_TOLERANCE = 0.005 / 3.0102999566398121
 # Files up to this size and rate, where a codec's ways to code differ most and cost least to try, are coded in each, so
 # that more bits never give more error.
 _VARIED_BITS, _VARIED_RATE = 8 << 14, 2.0
+# Of an error with another strength or alphabet, from a step nearby; sizes take as many as ever.
+_FEW_TRIALS = 8
 # Codecs look at their parts again when the step has moved by this factor.
 _SIMILAR = 1.6
 # A tensor of which nothing matters still needs a finite step.
@@ -219,7 +222,12 @@ class _Problem:
 
     def strengths(self) -> Iterator[_Problem]:
         """The same problem with bits cheaper or dearer, as far as codecs offer that; all about equally good."""
-        for strength in dict.fromkeys(one for codec in self.by_codec() for one in codec.strengths):
+        offers = [
+            codec.strengths
+            for codec, which in self.by_codec().items()
+            if any(self.sides[i] is None for i in which)
+        ]
+        for strength in dict.fromkeys(chain.from_iterable(offers)):
             yield replace(self, strength=strength, studies=None, studied=0.0)
 
     def variants(self) -> Iterator[_Problem]:
@@ -300,10 +308,18 @@ def _meet_error(
 ) -> list[Setting]:
     if problem.energy == 0:  # nothing but zeros: any step is exact
         return problem.settings(1.0)
-    outcome = _search_error(problem, rel_mse, progress)
+    weight = problem.energy / max(1, problem.elements)
+    of_step = min(codec.error_of_step for codec, _ in problem.codec_parts)
+    guess = math.sqrt(rel_mse * weight / of_step)
+    outcome = _search_error(problem, rel_mse, guess, MAX_TRIALS, progress)
     if isinstance(outcome, _Reached):
-        outcome = _first_hit(outcome, problem.strengths(), lambda p: _search_error(p, rel_mse, progress))
-        outcome = _first_hit(outcome, problem.variants(), lambda p: _search_error(p, rel_mse, progress))
+        if outcome.miss > MISSED and outcome.bits <= ENCODED_BITS:
+            step = outcome.step
+            outcome = _first_good(
+                outcome,
+                chain(problem.strengths(), problem.variants()),
+                lambda other: _search_error(other, rel_mse, step, _FEW_TRIALS, progress),
+            )
         return outcome.problem.settings(outcome.step)
     low, high = (exp2(y) for y in outcome)
     if kind == "rel_mse":
@@ -313,48 +329,64 @@ def _meet_error(
     raise ValueError(f"snr_db={wanted:.4g} cannot be met: {low:.3g} to {high:.3g} can")
 
 
-_Outcome = TypeVar("_Outcome", Settled, "_Reached")
-
-
-def _first_hit(
-    known: _Outcome, problems: Iterable[_Problem], solve: Callable[[_Problem], _Outcome | tuple[float, float]]
-) -> _Outcome:
-    """The first of ``known`` and what solves each problem that is near enough to the budget, else the nearest."""
-    best = known
-    others = iter(problems)
-    while best.miss > MISSED and (problem := next(others, None)) is not None:
-        found = solve(problem)
-        if not isinstance(found, tuple) and found.miss < best.miss:
-            best = found
-    return best
-
-
 @dataclass(frozen=True)
 class _Reached:
-    """A step, and by how much the error there misses the one that was wanted, relatively."""
+    """A step, by how much the error there misses the one that was wanted, relatively, and the bits it takes."""
 
     problem: _Problem
     step: float
     miss: float
+    bits: float
+
+    def rank(self) -> tuple[float, float]:
+        """Least for the best: of those near enough the one of fewest bits."""
+        return (0.0, self.bits) if self.miss <= MISSED else (self.miss, self.bits)
+
+    def as_good_as(self, other: _Reached) -> bool:
+        """Whether it meets the error with hardly more bits than the other one takes and misses."""
+        fair = other.bits + self.problem.elements * log2(1 + other.miss)  # twice what the difference is worth
+        return self.miss <= MISSED and self.bits <= 1.01 * fair
+
+
+_Outcome = TypeVar("_Outcome", Settled, _Reached)
+
+
+def _first_good(
+    known: _Outcome, problems: Iterable[_Problem], solve: Callable[[_Problem], _Outcome | tuple[float, float]]
+) -> _Outcome:
+    """The first solution that meets the budget about as well as ``known`` misses it, else the best of all."""
+    found = [known]
+    for problem in problems:
+        one = solve(problem)
+        if isinstance(one, tuple):
+            continue
+        if one.as_good_as(known):
+            return one
+        found.append(one)
+    return min(found, key=lambda one: one.rank())
 
 
 def _search_error(
-    problem: _Problem, rel_mse: float, progress: Callable[[float], None] | None
+    problem: _Problem,
+    rel_mse: float,
+    guess: float,
+    trials: int,
+    progress: Callable[[float], None] | None,
 ) -> _Reached | tuple[float, float]:
     """The step of this error; log2 of the (least, greatest) error if none has it."""
-    errors: dict[float, float] = {}
+    tried: dict[float, Trial] = {}
+
+    def error_at(step: float) -> float:
+        return max(tried[step].squared_error, 1e-300) / problem.energy
 
     def measure(step: float) -> float:
-        errors[step] = max(problem.trial(step).squared_error, 1e-300) / problem.energy
-        return log2(errors[step])
+        tried[step] = problem.trial(step)
+        return log2(error_at(step))
 
-    weight = problem.energy / max(1, problem.elements)
-    of_step = min(codec.error_of_step for codec, _ in problem.codec_parts)
-    guess = math.sqrt(rel_mse * weight / of_step)
-    step = search(problem, measure, log2(rel_mse), guess, 2.0, _ERROR_TOLERANCE, progress)
+    step = search(problem, measure, log2(rel_mse), guess, 2.0, _ERROR_TOLERANCE, progress, trials)
     if not isinstance(step, float):
         return step
-    return _Reached(problem, step, abs(errors[step] / rel_mse - 1))
+    return _Reached(problem, step, abs(error_at(step) / rel_mse - 1), tried[step].bits)
 
 
 def _meet_size(
@@ -372,12 +404,14 @@ def _meet_size(
     else:
         outcome = search_size(problem, bits, overhead_bits, progress)
     if isinstance(outcome, Settled):
-        outcome = _first_hit(
-            outcome, problem.strengths(), lambda p: search_size(p, bits, overhead_bits, progress)
-        )
-        if outcome.miss > MISSED or (bits <= _VARIED_BITS and bits < _VARIED_RATE * problem.elements):
-            others = (search_size(other, bits, overhead_bits, progress) for other in problem.variants())
-            outcome = min([outcome, *(o for o in others if isinstance(o, Settled))], key=Settled.rank)
+        small = bits <= _VARIED_BITS and bits < _VARIED_RATE * problem.elements
+        if outcome.miss > MISSED or small:
+            others: Iterable[_Problem] = problem.variants()
+            if outcome.miss > MISSED:
+                others = chain(problem.strengths(), others)
+            outcome = _first_good(
+                outcome, others, lambda other: search_size(other, bits, overhead_bits, progress)
+            )
         return outcome.problem.settings(outcome.step)
     least, most = outcome
     if kind == "ratio":

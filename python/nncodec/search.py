@@ -10,9 +10,9 @@ from typing import Protocol
 from nncodec.codecs.base import Setting, Trial
 from nncodec.elementary import exp2, log2
 
-__all__ = ["MISSED", "Problem", "Settled", "search", "search_size"]
+__all__ = ["ENCODED_BITS", "MAX_TRIALS", "MISSED", "Problem", "Settled", "search", "search_size"]
 
-_MAX_TRIALS = 20
+MAX_TRIALS = 20
 # Between steps so near (in octaves) a measure that leads to the target has reached it.
 _LEAP = 1e-4
 # So often a search goes on from a leap.
@@ -20,7 +20,7 @@ _MOST_LEAPS = 2
 _SIZE_TOLERANCE = 0.001
 # Trials estimate sizes, and where there are few weights, sizes leap between steps. So files up to this size are encoded
 # until one is near enough, the next steps being the nearest that may do.
-_ENCODED_BITS = 8 << 17
+ENCODED_BITS = 8 << 17
 _MAX_ENCODES = 12
 _SETTLED = 0.0025
 # A size farther off than this is met by another way of coding, if the codec has one.
@@ -69,6 +69,10 @@ class Settled:
         """Least for the best: of those near enough the one of least error."""
         return (0.0, self.error) if self.miss <= MISSED else (self.miss, self.error)
 
+    def as_good_as(self, other: Settled) -> bool:
+        """Whether it meets the size with hardly more error than the other one has and misses."""
+        return self.miss <= MISSED < other.miss and self.error <= 1.03 * other.error
+
 
 def search_size(
     problem: Problem, bits: float, overhead_bits: int, progress: Callable[[float], None] | None
@@ -86,7 +90,7 @@ def search_size(
     found = search(problem, measure, bits / n, guess, -1.0, _SIZE_TOLERANCE * bits / n, progress)
     if not isinstance(found, float):
         return found[0] * n, found[1] * n
-    if bits > _ENCODED_BITS:
+    if bits > ENCODED_BITS:
         return Settled(problem, found, 0.0)
     return _settle(problem, found, bits, overhead_bits)
 
@@ -131,6 +135,7 @@ def search(
     slope: float,
     tolerance: float,
     progress: Callable[[float], None] | None,
+    trials: int = MAX_TRIALS,
 ) -> float | tuple[float, float]:
     """The step where ``measure`` (monotone in the step) is ``target``; its (least, greatest) value if that is outside.
 
@@ -148,7 +153,7 @@ def search(
     last, stride = 0, 0.0
     before: tuple[float, float] | None = None  # the point before, while all lie on one side
     leaps = 0
-    for _ in range(_MAX_TRIALS):
+    for _ in range(trials):
         gap = sign * (measure(exp2(x)) - target)
         if progress is not None:
             progress(abs(gap))

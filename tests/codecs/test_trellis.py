@@ -524,7 +524,32 @@ def test_errors_that_paths_leap_over_are_met():
     for rel_mse in (0.2, 0.1, 0.03):
         got = nncodec.decode(nncodec.encode({"w": x}, Trellis(8), rel_mse=rel_mse))["w"]
         error = float(np.square(got - x, dtype=np.float64).sum()) / energy
-        assert error == pytest.approx(rel_mse, rel=0.005)
+        assert error == pytest.approx(rel_mse, rel=0.01)
+
+
+def test_errors_are_not_met_at_any_price():
+    """Three values at an error that no step has: another price of bits has it with the plain alphabet, 17 % dearer."""
+    rng = np.random.default_rng(0)
+    x = (np.sign(rng.standard_normal((512, 512))) * (rng.random((512, 512)) < 0.5)).astype(np.float32)
+    sizes = [
+        len(nncodec.encode({"w": x}, Trellis(8, alphabet=a), rel_mse=0.1)) for a in ("auto", "both_zero")
+    ]
+    assert sizes[0] <= 1.005 * sizes[1]
+
+
+def test_finer_grids_stay_within_what_levels_span():
+    x = np.float32([[1.0], [-2.6e-5], [1.3e-4]])
+    got = nncodec.decode(nncodec.encode({"w": x}, Trellis(8), rel_mse=1e-9))["w"]
+    np.testing.assert_allclose(got, x, atol=1e-4)
+
+
+@pytest.mark.parametrize("shape", [(8, 8), (16, 8), (8, 32)])
+def test_scales_of_many_small_tensors_are_left_out(shape):
+    """600 tensors that share a record: what each saves by scales must pay for them."""
+    x = np.random.default_rng(3).standard_normal((600, *shape)).astype(np.float32)
+    tensors = {f"t{i}": one for i, one in enumerate(x)}
+    sizes = [len(nncodec.encode(tensors, Trellis(8, classes=c), rel_mse=0.03)) for c in ("auto", "none")]
+    assert sizes[0] <= 1.005 * sizes[1]
 
 
 def test_scales_stay_where_a_low_rate_makes_them_look_dear():

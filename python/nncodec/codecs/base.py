@@ -169,7 +169,7 @@ class LossyCodec(Codec):
     # About the squared error that a step gives, over that step squared.
     error_of_step: ClassVar[float] = 1 / 12
     # Settings' strengths beside the usual 1, at which files are about as good but of other sizes and errors: for
-    # budgets that no step meets.
+    # budgets that no step meets. Parts with sides do without.
     strengths: ClassVar[tuple[float, ...]] = ()
     # Whether settings may have sides.
     feedback: ClassVar[bool] = False
