@@ -236,7 +236,8 @@ double estimated_cost(const TensorSide& t, std::span<const float> values, double
         return distribution.cost(static_cast<double>(step_factor(sum - kSumOfOneStep)) / kScalarStep);
     };
     double total = bits_of_scales(t) + bits_of_classes(counts, share);
-    // Scales fit the elements that they are judged by, and the best of several estimates is likely to flatter.
+    // Scales fit the elements that they are judged by, and the best of several estimates is likely to
+    // flatter.
     if (t.has_scales()) total += kDoubt * std::sqrt(static_cast<double>(values.size()));
     int from = -1;
     double low = 0;
