@@ -7,6 +7,7 @@
 
 #include "codecs/trellis_estimate.hpp"
 #include "codecs/trellis_scales.hpp"
+#include "codecs/trellis_side.hpp"
 #include "codecs/trellis_study.hpp"
 #include "codecs/trellis_transform.hpp"
 #include "quantize/scales.hpp"
@@ -66,7 +67,11 @@ std::vector<Axes> axes_to_try(const TensorSide& side) {
 Candidate evaluate(const TensorSide& side, std::span<const float> values, bool classes, double step,
                    double share, std::size_t threads) {
     std::vector<Axes> tries{{}};
-    if (classes && side.row_dimensions != 0 && side.elements != 0) tries = axes_to_try(side);
+    // Lists of a table of a hundred million words would be longer than decoders read.
+    const std::size_t numbers =
+        side.rows + side.columns + side.positions + side.row_steps.size() + side.column_steps.size();
+    if (classes && side.row_dimensions != 0 && side.elements != 0 && numbers <= kMostNumbers)
+        tries = axes_to_try(side);
     std::optional<Candidate> best;
     for (const Axes& axes : tries) {
         Candidate one{side, kNoScale, 0, 0, 0};
@@ -131,6 +136,7 @@ void Study::choose_steps(const std::vector<Shape>& shapes) {
         if (weights.empty()) continue;
         if (tensor.elements == 0) continue;
         const std::size_t n = tensor.row_elements();
+        if (tensor.rows + n > kMostNumbers) continue;  // than decoders read
         std::vector<double> row(tensor.rows);
         std::vector<double> column(n);
         for (std::size_t i = 0; i < weights.size(); ++i) {
@@ -305,7 +311,7 @@ class Study::Chooser {
             static_cast<double>(x.size()) / static_cast<double>(std::max<std::size_t>(study_.elements(), 1));
         Candidate found = evaluate(model.tensors[0], x, study_.options_.classes, step_, share, threads_);
         if (kernels == Kernels::plain && !with.basis) {
-            for (const auto [rows, columns] : other_splits(t)) {
+            for (const auto& [rows, columns] : other_splits(t)) {
                 TensorSide side = model.tensors[0];
                 side.set_split(shapes_[t], rows, columns);
                 Candidate other = evaluate(side, x, study_.options_.classes, step_, share, threads_);

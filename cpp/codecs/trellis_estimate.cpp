@@ -105,7 +105,6 @@ class Distribution {
 
     // In scalar steps: where a level saves as much error as its bits are worth, which the rarer the dearer.
     double first_threshold(double step) const noexcept {
-        const double all = below_[kBins].count;
         const double ones = until((1 + kOtherThresholds) * step).count;
         double threshold = kFirstThreshold;
         for (int round = 0; round < 2; ++round) {

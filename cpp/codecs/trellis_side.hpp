@@ -36,6 +36,7 @@ enum class Field : std::uint8_t {
 inline constexpr unsigned kRowStepsAxis = 3;
 inline constexpr unsigned kColumnStepsAxis = 4;
 inline constexpr unsigned kAxes = 5;
+inline constexpr std::size_t kMostNumbers = std::size_t{1} << 26;  // of all lists of a record
 
 constexpr std::uint32_t fold(int value) noexcept {
     return value < 0 ? 2 * static_cast<std::uint32_t>(-(value + 1)) + 1
@@ -137,7 +138,6 @@ class SideReader {
     // `most`: of a number, before it is multiplied.
     template <typename T>
     void list(unsigned axis, std::size_t count, int most, int factor, const char* name, std::vector<T>& out) {
-        constexpr std::size_t kMostNumbers = std::size_t{1} << 26;
         if (count > kMostNumbers || (numbers_ += count) > kMostNumbers) fail(name, "are more than 2^26");
         const bool delta = models_->is_delta(axis, false);
         models_->begin(axis, delta);

@@ -190,7 +190,7 @@ def trellis_plans(
     studies: Sequence[TrellisStudy], steps: Sequence[float], threads: int = 0
 ) -> list[TrellisPlan]: ...
 
-# parts: (dtype, shapes, data, name); settings: (step, importance)
+# parts: (dtype, shapes, data, name); settings: (step, importance, strength)
 def trellis_studies(
     parts: Sequence[tuple[int, Sequence[Sequence[int]], Buffer, str]],
     settings: Sequence[tuple[float, NDArray[np.float32] | None, float]],
