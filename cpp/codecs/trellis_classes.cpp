@@ -25,8 +25,7 @@ using trellis::kTablePoints;
 constexpr std::size_t kSymbols = Statistics::kSymbols;
 constexpr std::size_t kPoints = Statistics::kPoints;
 constexpr std::size_t kFirstClasses = 48;
-constexpr double kClassBits = 22;    // that a class's bound, parameters and number of centroids cost
-constexpr double kCentroidBits = 6;  // of one centroid
+constexpr double kCentroidBits = 6;                    // of one centroid
 constexpr double kHighRateSlope = 0.4620981203732968;  // 2 ln 2 / 3: -d(error)/d(bits) in steps squared
 constexpr std::uint32_t kAbsentBits = 20 * 256;        // of a symbol without frequency, in 1/256
 constexpr std::uint16_t kRareBits = 13 * 256;          // of one that did not occur, at least

@@ -10,6 +10,8 @@
 
 namespace nncodec::trellis_codec {
 
+inline constexpr double kClassBits = 22;  // that a class's bound, parameters and number of centroids cost
+
 // Of levels by sum (what makes classes), union and symbol. Only sums from `first` to `last` occur.
 struct Statistics {
     static constexpr std::size_t kSums = 256;

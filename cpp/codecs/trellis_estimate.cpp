@@ -9,6 +9,7 @@
 #include <utility>
 #include <vector>
 
+#include "codecs/trellis_classes.hpp"
 #include "codecs/trellis_scales.hpp"
 #include "codecs/trellis_side.hpp"
 #include "quantize/scales.hpp"
@@ -26,7 +27,6 @@ constexpr double kFirstThreshold = 0.62;   // of the scalar step: from there on 
 constexpr double kOtherThresholds = 0.55;  // the same beyond level l, of level l + 1
 constexpr double kFine = 4;                // scales of more scalar steps: a bit an octave
 constexpr int kEighthsBetween = 4;         // sums at which costs are worked out
-constexpr double kClassBits = 22;          // what a class's parameters take
 constexpr int kMostClasses = 24;
 constexpr double kDoubt = 0.5;  // bits, times the root of the number of elements
 

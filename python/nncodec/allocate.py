@@ -221,7 +221,7 @@ class _Problem:
         return 8 * total
 
     def strengths(self) -> Iterator[_Problem]:
-        """The same problem with bits cheaper or dearer, as far as codecs offer that; all about equally good."""
+        """The same problem with bits cheaper or dearer, as far as codecs offer that."""
         offers = [
             codec.strengths
             for codec, which in self.by_codec().items()
