@@ -43,20 +43,18 @@ struct Candidate {
     TensorSide side;
     std::int64_t base = kNoScale;
     double cost = 0;  // bits, and error in bits
-    double largest = 0;
-    double longest = 0;  // norm of a row that a basis transforms
 };
 
-// Scales that may pay. Of small tensors some axes alone too; of large ones, which take time, only where a
-// scale has few elements.
-std::vector<Axes> axes_to_try(const TensorSide& side) {
+// Scales that may pay besides those of all axes. Of small tensors some axes alone; of large ones, which take
+// time, only where a scale has few elements.
+std::vector<Axes> fewer_axes(const TensorSide& side) {
     const bool columns = side.columns > 1;
     const bool positions = side.positions > 1;
     const bool small = side.elements < kTryAxesBelow;
     const bool without_columns = small || (columns && side.rows * side.positions < kTryWithoutBelow);
     const bool without_rows = small || side.row_elements() < kTryWithoutBelow;
     const bool without_positions = positions && side.rows * side.columns < kTryWithoutBelow;
-    std::vector<Axes> tries{{true, columns, positions}};
+    std::vector<Axes> tries;
     if (columns && without_columns) tries.push_back({true, false, positions});
     if (without_rows) tries.push_back({false, columns, positions});
     if (positions && small) tries.push_back({false, false, true});
@@ -64,26 +62,43 @@ std::vector<Axes> axes_to_try(const TensorSide& side) {
     return tries;
 }
 
-Candidate evaluate(const TensorSide& side, std::span<const float> values, bool classes, double step,
-                   double share, std::size_t threads) {
-    std::vector<Axes> tries{{}};
-    // Lists of a table of a hundred million words would be longer than decoders read.
-    const std::size_t numbers =
-        side.rows + side.columns + side.positions + side.row_steps.size() + side.column_steps.size();
-    if (classes && side.row_dimensions != 0 && side.elements != 0 && numbers <= kMostNumbers)
-        tries = axes_to_try(side);
-    std::optional<Candidate> best;
-    for (const Axes& axes : tries) {
-        Candidate one{side, kNoScale, 0, 0, 0};
+// What a tensor will cost, and to whom that is told.
+struct Evaluation {
+    bool classes;
+    double step;
+    double share;
+    std::size_t threads;
+
+    bool can_have_scales(const TensorSide& side) const {
+        // Lists of a table of a hundred million words would be longer than decoders read.
+        const std::size_t numbers =
+            side.rows + side.columns + side.positions + side.row_steps.size() + side.column_steps.size();
+        return classes && side.row_dimensions != 0 && side.elements != 0 && numbers <= kMostNumbers;
+    }
+
+    Candidate with_axes(const TensorSide& side, std::span<const float> values, const Axes& axes) const {
+        Candidate one{side};
         one.base = fit_scales(one.side, values, axes, threads);
         one.side.offset = offset_at(one.base, step);
         one.cost = estimated_cost(one.side, values, step, share);
-        const double margin = !best || side.elements < kTryAxesBelow ? 0 : kLeastSaving * best->cost;
-        if (!best || one.cost < best->cost - margin) best = std::move(one);
+        return one;
     }
-    for (const float x : values) best->largest = std::max(best->largest, static_cast<double>(std::abs(x)));
-    return std::move(*best);
-}
+
+    // With scales of all axes, if any.
+    Candidate first(const TensorSide& side, std::span<const float> values) const {
+        if (!can_have_scales(side)) return with_axes(side, values, {});
+        return with_axes(side, values, {true, side.columns > 1, side.positions > 1});
+    }
+
+    void try_fewer_axes(std::span<const float> values, Candidate& best) const {
+        if (!can_have_scales(best.side)) return;
+        for (const Axes& axes : fewer_axes(best.side)) {
+            Candidate one = with_axes(best.side, values, axes);
+            const double margin = best.side.elements < kTryAxesBelow ? 0 : kLeastSaving * best.cost;
+            if (one.cost < best.cost - margin) best = std::move(one);
+        }
+    }
+};
 
 // Bits that a transform saves on Gaussian rows, at an error of `floor` in each coefficient.
 double estimated_gain(const klt::Moments& moments, std::size_t n, double floor) {
@@ -249,13 +264,24 @@ class Study::Chooser {
         of_columns_ = true;
     }
 
+    // Transforms are chosen with scales of all axes, for time; now fewer are tried.
     void finish(Study& study) {
+        Model with;
+        if (basis_) {
+            with.basis = basis_->basis;
+            with.basis_of_columns = of_columns_;
+        }
         study.bases_.clear();
+        std::vector<float> made;
         for (std::size_t t = 0; t < best_.size(); ++t) {
+            const std::span<const float> x = coefficients(best_[t].side, t, with, made);
+            evaluation(t).try_fewer_axes(x, best_[t]);
+            for (const float c : x)
+                study.largest_ = std::max(study.largest_, static_cast<double>(std::abs(c)));
+            if (best_[t].side.kernels == Kernels::basis || of_columns_)
+                study.longest_ = std::max(study.longest_, longest_row(x, basis_->basis.columns()));
             study.skeleton_.tensors[t] = std::move(best_[t].side);
             study.bases_.push_back(best_[t].base);
-            study.largest_ = std::max(study.largest_, best_[t].largest);
-            study.longest_ = std::max(study.longest_, best_[t].longest);
         }
         if (!basis_) return;
         study.skeleton_.basis = std::move(basis_->basis);
@@ -293,32 +319,37 @@ class Study::Chooser {
         return *most == 0 ? 0 : static_cast<std::size_t>(most - elements.begin());
     }
 
-    Candidate candidate(std::size_t t, Kernels kernels, const Model& with) const {
+    // What is quantised of a tensor.
+    std::span<const float> coefficients(const TensorSide& side, std::size_t t, const Model& with,
+                                        std::vector<float>& made) const {
+        if (side.kernels == Kernels::plain && !with.basis_of_columns && !side.has_steps()) return numbers_[t];
         Model model;
-        model.tensors = {tensor(t)};
-        model.tensors[0].kernels = kernels;
+        model.tensors = {side};
         model.basis = with.basis;
         model.basis_of_columns = with.basis_of_columns;
+        made.assign(numbers_[t].begin(), numbers_[t].end());
+        apply_transforms(model, 0, made);
+        side.divide_steps(0, made);
+        return made;
+    }
+
+    Evaluation evaluation(std::size_t t) const {
+        const auto all = static_cast<double>(std::max<std::size_t>(study_.elements(), 1));
+        return {study_.options_.classes, step_, static_cast<double>(numbers_[t].size()) / all, threads_};
+    }
+
+    Candidate candidate(std::size_t t, Kernels kernels, const Model& with) const {
+        TensorSide side = tensor(t);
+        side.kernels = kernels;
         std::vector<float> made;
-        std::span<const float> x = numbers_[t];
-        if (kernels != Kernels::plain || with.basis || model.tensors[0].has_steps()) {
-            made.assign(x.begin(), x.end());
-            apply_transforms(model, 0, made);
-            model.tensors[0].divide_steps(0, made);
-            x = made;
+        const std::span<const float> x = coefficients(side, t, with, made);
+        Candidate found = evaluation(t).first(side, x);
+        if (kernels != Kernels::plain || with.basis_of_columns) return found;
+        for (const auto& [rows, columns] : other_splits(t)) {
+            side.set_split(shapes_[t], rows, columns);
+            Candidate other = evaluation(t).first(side, x);
+            if (other.cost < found.cost) found = std::move(other);
         }
-        const double share =
-            static_cast<double>(x.size()) / static_cast<double>(std::max<std::size_t>(study_.elements(), 1));
-        Candidate found = evaluate(model.tensors[0], x, study_.options_.classes, step_, share, threads_);
-        if (kernels == Kernels::plain && !with.basis) {
-            for (const auto& [rows, columns] : other_splits(t)) {
-                TensorSide side = model.tensors[0];
-                side.set_split(shapes_[t], rows, columns);
-                Candidate other = evaluate(side, x, study_.options_.classes, step_, share, threads_);
-                if (other.cost < found.cost) found = std::move(other);
-            }
-        }
-        if (with.basis) found.longest = longest_row(x, with.basis->columns());
         return found;
     }
 

@@ -46,7 +46,11 @@ class Distribution {
             const auto bits = static_cast<std::int32_t>(std::bit_cast<std::uint32_t>(z) >> kShift);
             bins[i] = static_cast<std::uint16_t>(std::clamp<std::int32_t>(bits - kFirst + 1, 0, kBins - 1));
         }
-        for (std::size_t i = 0; i < x.size(); ++i) ++counts_[i % kTallies][bins[i]];
+        std::size_t i = 0;
+        for (; i + kTallies <= x.size(); i += kTallies) {
+            for (std::size_t k = 0; k < kTallies; ++k) ++counts_[k][bins[i + k]];
+        }
+        for (; i < x.size(); ++i) ++counts_[0][bins[i]];
     }
 
     // Elements lie in the middle of their bins.

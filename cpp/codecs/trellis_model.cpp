@@ -92,29 +92,33 @@ void TensorSide::sums(std::size_t first, std::span<std::uint8_t> out, const SumM
         in_row.resize(n);
         parts_from(0, in_row);
     }
-    for_each_row(n, first, out.size(),
-                 [&](std::size_t row, std::size_t column, std::size_t at, std::size_t count) {
-                     const int own = offset + (scales[0].empty() ? 0 : scales[0][row]);
-                     const auto to = out.subspan(at, count);
-                     if (flat_rows) {
-                         std::fill(to.begin(), to.end(), clamped(own));
-                         return;
-                     }
-                     if (long_rows) {
-                         in_row.resize(count);
-                         parts_from(column, in_row);
-                     }
-                     const auto key = static_cast<std::uint16_t>(own - kLeast);
-                     if (count == n && known[key] != 0) {
-                         std::copy_n(out.data() + (known[key] - 1), n, to.data());
-                         return;
-                     }
-                     const auto parts = std::span(std::as_const(in_row));
-                     class_order::classes_of_row(own, parts.subspan(long_rows ? 0 : column, count), map, to);
-                     if (count != n) return;
-                     used.push_back(key);
-                     known[key] = static_cast<std::uint32_t>(at + 1);
-                 });
+    for_each_row(
+        n, first, out.size(), [&](std::size_t row, std::size_t column, std::size_t at, std::size_t count) {
+            const int own = offset + (scales[0].empty() ? 0 : scales[0][row]);
+            const auto to = out.subspan(at, count);
+            if (flat_rows) {
+                std::fill(to.begin(), to.end(), clamped(own));
+                return;
+            }
+            if (long_rows) {
+                in_row.resize(count);
+                parts_from(column, in_row);
+            }
+            const auto key = static_cast<std::uint16_t>(own - kLeast);
+            if (count == n && known[key] != 0) {
+                std::copy_n(out.data() + (known[key] - 1), n, to.data());
+                return;
+            }
+            const auto parts = std::span(std::as_const(in_row)).subspan(long_rows ? 0 : column, count);
+            if (&map == &kSums) {
+                class_order::sums_of_row(own, parts, to);
+            } else {
+                class_order::classes_of_row(own, parts, map, to);
+            }
+            if (count != n) return;
+            used.push_back(key);
+            known[key] = static_cast<std::uint32_t>(at + 1);
+        });
 }
 
 void TensorSide::multiply_steps(std::size_t first, std::span<float> values) const {

@@ -166,7 +166,7 @@ Study::Outcome Study::prepare(double step, const Search* from, int rounds, std::
         for (int round = 0; round < rounds; ++round) {
             one.used = one.after;
             if (thin && round + kFullRounds < rounds) {
-                one.statistics = search_sample(one.used, part, threads);
+                search_sample(one.used, part, threads, one.statistics);
                 one.statistics.multiply(kThin);
                 take_prices(one.statistics, one.after, false);
                 continue;
@@ -179,7 +179,7 @@ Study::Outcome Study::prepare(double step, const Search* from, int rounds, std::
                         lanes_for(round > 0 ? one.used.stream_bits : bits * static_cast<double>(elements()));
             }
             const bool last = round + 1 == rounds;
-            one.statistics = search_sample(one.used, sample, threads, last && is_whole() ? &levels : nullptr);
+            search_sample(one.used, sample, threads, one.statistics, last && is_whole() ? &levels : nullptr);
             take_prices(one.statistics, one.after, !one.after.only_parameters);
         }
         // What a plan will make of these paths: tables for the classes that gave them their order.
@@ -204,17 +204,18 @@ Study::Outcome Study::prepare(double step, const Search* from, int rounds, std::
 Study::Sample Study::ordered(std::span<const std::uint8_t> sums, const SumMap* class_of) const {
     std::vector<std::uint8_t> keys(sums.begin(), sums.end());
     for (std::uint8_t& key : keys) key = class_of == nullptr ? key : (*class_of)[key];
-    const std::vector<std::uint32_t> order = class_order::order_of(keys);
+    class_order::Places next = class_order::places_of(keys);
+    const bool weighted = !sample_weights_.empty();
     Sample sample;
-    sample.values.resize(order.size());
-    sample.sums.resize(order.size());
-    for (std::size_t i = 0; i < order.size(); ++i) {
-        sample.values[i] = sample_[order[i]];
-        sample.sums[i] = sums[order[i]];
+    sample.values.resize(keys.size());
+    sample.sums.resize(keys.size());
+    if (weighted) sample.weights.resize(keys.size());
+    for (std::size_t i = 0; i < keys.size(); ++i) {
+        const std::size_t at = next[keys[i]]++;
+        sample.values[at] = sample_[i];
+        sample.sums[at] = sums[i];
+        if (weighted) sample.weights[at] = sample_weights_[i];
     }
-    if (sample_weights_.empty()) return sample;
-    sample.weights.resize(order.size());
-    for (std::size_t i = 0; i < order.size(); ++i) sample.weights[i] = sample_weights_[order[i]];
     return sample;
 }
 
@@ -234,31 +235,34 @@ Study::Sample Study::thinned(const Sample& sample) {
     return part;
 }
 
-Statistics Study::search_sample(const Search& search, const Sample& sample, std::size_t threads,
-                                std::vector<std::int16_t>* kept_levels) const {
+void Study::search_sample(const Search& search, const Sample& sample, std::size_t threads, Statistics& into,
+                          std::vector<std::int16_t>* kept_levels) const {
     const std::size_t n = sample.values.size();
     const std::size_t longest = is_whole() ? std::max<std::size_t>(n, 1) : std::size_t{1} << 18;
-    const std::size_t runs = (n + longest - 1) / longest;
-    thread_local std::vector<Statistics> kept;  // pages that need not be asked for again
-    std::vector<Statistics>& of = kept;
-    if (of.size() < runs) of.resize(runs);
-    for (std::size_t run = 0; run < runs; ++run) of[run].clear();
-    parallel_for(runs, threads, [&](std::size_t run) {
+    const auto of_run = [&](std::size_t run, Statistics& found) {
         const std::size_t at = run * longest;
         const std::size_t count = std::min(longest, n - at);
         const auto values = std::span(sample.values).subspan(at, count);
         const auto sums = std::span(sample.sums).subspan(at, count);
-        std::vector<std::int16_t> levels(count);
-        std::vector<std::uint8_t> unions(count);
+        thread_local std::vector<std::int16_t> levels;
+        thread_local std::vector<std::uint8_t> unions;
+        levels.resize(count);
+        unions.resize(count);
         search_paths(search, values, sums, levels, unions);
         const auto weights =
             sample.weights.empty() ? std::span<const float>{} : std::span(sample.weights).subspan(at, count);
-        collect({values, levels, unions, sums, weights}, search.model, of[run]);
-        if (kept_levels != nullptr) *kept_levels = std::move(levels);
-    });
-    Statistics all;
-    for (std::size_t run = 0; run < runs; ++run) all.add(of[run]);
-    return all;
+        collect({values, levels, unions, sums, weights}, search.model, found);
+        if (kept_levels != nullptr) kept_levels->assign(levels.begin(), levels.end());
+    };
+    into.clear();
+    const std::size_t runs = (n + longest - 1) / longest;
+    if (runs == 1) return of_run(0, into);
+    thread_local std::vector<Statistics> kept;  // pages that need not be asked for again
+    std::vector<Statistics>& of = kept;
+    if (of.size() < runs) of.resize(runs);
+    for (std::size_t run = 0; run < runs; ++run) of[run].clear();
+    parallel_for(runs, threads, [&](std::size_t run) { of_run(run, of[run]); });
+    for (std::size_t run = 0; run < runs; ++run) into.add(of[run]);
 }
 
 }  // namespace nncodec::trellis_codec

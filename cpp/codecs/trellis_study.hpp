@@ -105,8 +105,8 @@ class Study {
                  std::vector<std::uint8_t>& sums) const;
     static Sample thinned(const Sample& sample);
     // Keeps the levels of a whole record if they are wanted.
-    Statistics search_sample(const Search& search, const Sample& sample, std::size_t threads,
-                             std::vector<std::int16_t>* levels = nullptr) const;
+    void search_sample(const Search& search, const Sample& sample, std::size_t threads, Statistics& into,
+                       std::vector<std::int16_t>* levels = nullptr) const;
     double rounding_error() const;
 
     FloatSource source_;

@@ -44,6 +44,14 @@ void classes_of_row(int own, std::span<const std::int16_t> parts, const Map& map
         out[i] = map[static_cast<std::size_t>(std::clamp(own + parts[i], 0, 255))];
 }
 
+void sums_of_row(int own, std::span<const std::int16_t> parts, std::span<std::uint8_t> out) noexcept {
+    const auto from = static_cast<std::int16_t>(own);
+    for (std::size_t i = 0; i < out.size(); ++i) {  // 16 bits are enough: a vector instruction each
+        const auto sum = static_cast<std::int16_t>(from + parts[i]);
+        out[i] = static_cast<std::uint8_t>(std::clamp<std::int16_t>(sum, 0, 255));
+    }
+}
+
 Counts counts_of(std::span<const std::uint8_t> classes, [[maybe_unused]] std::size_t n_classes) noexcept {
     Counts counts{};
     std::size_t i = 0;

@@ -18,6 +18,9 @@ using Counts = std::array<std::uint32_t, 256>;
 void classes_of_row(int own, std::span<const std::int16_t> parts, const Map& map,
                     std::span<std::uint8_t> out) noexcept;
 
+// The same sums themselves.
+void sums_of_row(int own, std::span<const std::int16_t> parts, std::span<std::uint8_t> out) noexcept;
+
 // How often each class occurs; all are below n_classes.
 Counts counts_of(std::span<const std::uint8_t> classes, std::size_t n_classes = 256) noexcept;
 

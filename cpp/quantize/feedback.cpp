@@ -288,7 +288,8 @@ double quantise(const Model& model, const Layout& layout, std::span<const float>
                              static_cast<std::uint32_t>(model.shape.width()),
                              model.shape.radius,
                              1.0F,
-                             trellis::limit_of(model.shape.radius)};
+                             trellis::limit_of(model.shape.radius),
+                             trellis::kLaneGroup};
     std::vector<float> transposed(sides.output.size());
     for (std::size_t i = 0; i < layout.rows && !transposed.empty(); ++i) {
         for (std::size_t k = 0; k < i; ++k)

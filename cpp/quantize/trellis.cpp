@@ -366,7 +366,8 @@ void Quantiser::quantise(std::span<const float> values, float step, std::span<co
                     static_cast<std::uint32_t>(shape_.width()),
                     shape_.radius,
                     1.0F / step,
-                    limit_of(shape_.radius)};
+                    limit_of(shape_.radius),
+                    static_cast<unsigned>(std::min<std::size_t>(lanes, kLaneGroup))};
     Scratch scratch(code_, rows);
     for (std::size_t first = 0; first < std::min(lanes, values.size()); first += kLaneGroup) {
         const Group group{values.data() + first,

@@ -124,10 +124,10 @@ inline Eight metrics_of_8(const Plan& plan, const float* x, const std::uint8_t* 
 template <Alphabet kAlphabet>
 void metrics_of_rows(const Plan& plan, const float* x, const std::uint8_t* contexts, std::size_t rows,
                      BranchRow* out) {
-    for (std::size_t row = 0; row < rows; ++row, ++out) {
-        for (unsigned lane = 0; lane < kLaneGroup; lane += 16, x += 16, contexts += 16) {
-            const Eight a = metrics_of_8<kAlphabet>(plan, x, contexts);
-            const Eight b = metrics_of_8<kAlphabet>(plan, x + 8, contexts + 8);
+    for (std::size_t row = 0; row < rows; ++row, ++out, x += kLaneGroup, contexts += kLaneGroup) {
+        for (unsigned lane = 0; lane < plan.lanes; lane += 16) {
+            const Eight a = metrics_of_8<kAlphabet>(plan, x + lane, contexts + lane);
+            const Eight b = metrics_of_8<kAlphabet>(plan, x + lane + 8, contexts + lane + 8);
             for (unsigned u = 0; u < 2; ++u) {
                 for (unsigned parity = 0; parity < 2; ++parity) {
                     _mm256_store_si256(reinterpret_cast<__m256i*>(out->metric[u][parity] + lane),

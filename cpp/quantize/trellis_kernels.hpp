@@ -40,8 +40,9 @@ struct Plan {
     const std::uint16_t* rates;    // [context][union][width]
     std::uint32_t width;
     int radius;
-    float scale;  // 1 / step
-    float limit;  // values times scale are clamped to +-limit
+    float scale;     // 1 / step
+    float limit;     // values times scale are clamped to +-limit
+    unsigned lanes;  // of a row, that anybody looks at
 };
 
 // One sample of each of 32 lanes.

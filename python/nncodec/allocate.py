@@ -41,8 +41,8 @@ from nncodec.sides import Sides
 
 __all__ = ["settings"]
 
-# Stop the search when this near: 0.005 dB (in octaves of the error).
-_ERROR_TOLERANCE = 0.005 / 3.0102999566398121
+# Stop the search when this near: 0.01 dB (in octaves of the error).
+_ERROR_TOLERANCE = 0.01 / 3.0102999566398121
 # Files up to this size and rate, where a codec's ways to code differ most and cost least to try, are coded in each, so
 # that more bits never give more error.
 _VARIED_BITS, _VARIED_RATE = 8 << 14, 2.0
