@@ -56,4 +56,5 @@ FINAL = {
     "ternary1",
     "lowrank1",
     "trellis1",
+    "trellis2",
 }

@@ -30,6 +30,7 @@ struct TrellisOptions {
     unsigned states = 256;
     TrellisAlphabet alphabet = TrellisAlphabet::automatic;
     bool transform = true;
+    bool layouts = true;
     bool classes = true;
     bool centroids = true;
     double strength = 1;  // the usual is 1: more makes bits dearer and the grid finer, at the same slope
@@ -111,6 +112,7 @@ class TrellisPlan {
     std::size_t chunk_elements() const noexcept { return chunk_elements_; }
     std::size_t chunks() const noexcept { return (elements() + chunk_elements_ - 1) / chunk_elements_; }
     const Bytes& model() const noexcept { return model_bytes_; }
+    unsigned version() const noexcept { return model_.version(); }
     double bits() const noexcept { return bits_; }
     double squared_error() const noexcept { return squared_error_; }
 
@@ -135,15 +137,16 @@ class TrellisPlan {
 
 class TrellisDecoder final : public ChunkDecoder {
   public:
-    // Untrusted: throws DecodeError.
+    // Untrusted: throws DecodeError. `version` is that of the payload, 1 or 2.
     TrellisDecoder(std::uint8_t dtype, std::span<const Shape> shapes, std::size_t chunk_elements,
-                   ByteView model);
+                   ByteView model, unsigned version);
     void decode(std::size_t chunk, ByteView payload, std::span<std::uint8_t> out) const override;
 
     const trellis_codec::Model& model() const noexcept { return model_; }
 
   private:
     void to_numbers(std::size_t first, std::span<const std::int16_t> points, std::span<float> values) const;
+    void restore_layouts(std::size_t first, std::span<float> values) const;
 
     DType dtype_{};
     std::size_t element_bytes_ = 0;

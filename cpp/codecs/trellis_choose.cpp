@@ -5,7 +5,7 @@
 #include <numeric>
 #include <utility>
 
-#include "codecs/trellis_estimate.hpp"
+#include "codecs/trellis_evaluation.hpp"
 #include "codecs/trellis_scales.hpp"
 #include "codecs/trellis_side.hpp"
 #include "codecs/trellis_study.hpp"
@@ -15,10 +15,6 @@
 namespace nncodec::trellis_codec {
 namespace {
 
-constexpr std::size_t kTryAxesBelow = std::size_t{1} << 16;  // elements: fewer and axes are tried alone
-constexpr std::size_t kTryWithoutBelow = 65;  // elements of a scale: fewer and its axis may not pay
-// What a large tensor must save to go without scales of some axis, as a share of its cost.
-constexpr double kLeastSaving = 0.0005;
 constexpr std::size_t kMaxKernel = 64;      // of a basis
 constexpr std::size_t kFewestColumns = 16;  // of a column transform
 constexpr std::size_t kRowsPerColumn = 4;
@@ -38,67 +34,6 @@ void set_steps(std::span<const double> weights, double mean, std::vector<std::in
     for (const double w : weights) steps.push_back(static_cast<std::int8_t>(eighths_for(w, mean)));
     if (std::all_of(steps.begin(), steps.end(), [](int e) { return e == 0; })) steps.clear();
 }
-
-struct Candidate {
-    TensorSide side;
-    std::int64_t base = kNoScale;
-    double cost = 0;  // bits, and error in bits
-};
-
-// Scales that may pay besides those of all axes. Of small tensors some axes alone; of large ones, which take
-// time, only where a scale has few elements.
-std::vector<Axes> fewer_axes(const TensorSide& side) {
-    const bool columns = side.columns > 1;
-    const bool positions = side.positions > 1;
-    const bool small = side.elements < kTryAxesBelow;
-    const bool without_columns = small || (columns && side.rows * side.positions < kTryWithoutBelow);
-    const bool without_rows = small || side.row_elements() < kTryWithoutBelow;
-    const bool without_positions = positions && side.rows * side.columns < kTryWithoutBelow;
-    std::vector<Axes> tries;
-    if (columns && without_columns) tries.push_back({true, false, positions});
-    if (without_rows) tries.push_back({false, columns, positions});
-    if (positions && small) tries.push_back({false, false, true});
-    if (without_columns || without_rows || without_positions) tries.push_back({});
-    return tries;
-}
-
-// What a tensor will cost, and to whom that is told.
-struct Evaluation {
-    bool classes;
-    double step;
-    double share;
-    std::size_t threads;
-
-    bool can_have_scales(const TensorSide& side) const {
-        // Lists of a table of a hundred million words would be longer than decoders read.
-        const std::size_t numbers =
-            side.rows + side.columns + side.positions + side.row_steps.size() + side.column_steps.size();
-        return classes && side.row_dimensions != 0 && side.elements != 0 && numbers <= kMostNumbers;
-    }
-
-    Candidate with_axes(const TensorSide& side, std::span<const float> values, const Axes& axes) const {
-        Candidate one{side};
-        one.base = fit_scales(one.side, values, axes, threads);
-        one.side.offset = offset_at(one.base, step);
-        one.cost = estimated_cost(one.side, values, step, share);
-        return one;
-    }
-
-    // With scales of all axes, if any.
-    Candidate first(const TensorSide& side, std::span<const float> values) const {
-        if (!can_have_scales(side)) return with_axes(side, values, {});
-        return with_axes(side, values, {true, side.columns > 1, side.positions > 1});
-    }
-
-    void try_fewer_axes(std::span<const float> values, Candidate& best) const {
-        if (!can_have_scales(best.side)) return;
-        for (const Axes& axes : fewer_axes(best.side)) {
-            Candidate one = with_axes(best.side, values, axes);
-            const double margin = best.side.elements < kTryAxesBelow ? 0 : kLeastSaving * best.cost;
-            if (one.cost < best.cost - margin) best = std::move(one);
-        }
-    }
-};
 
 // Bits that a transform saves on Gaussian rows, at an error of `floor` in each coefficient.
 double estimated_gain(const klt::Moments& moments, std::size_t n, double floor) {
@@ -139,7 +74,8 @@ double floor_of(double step, double mean, const klt::Moments& moments, std::size
 
 }  // namespace
 
-void Study::choose_steps(const std::vector<Shape>& shapes) {
+void Study::choose_steps() {
+    const std::vector<Shape>& shapes = coded_shapes_;
     std::size_t first = 0;
     for (std::size_t t = 0; t < shapes.size(); ++t) {
         TensorSide& tensor = skeleton_.tensors[t];
@@ -175,20 +111,13 @@ void Study::choose_steps(const std::vector<Shape>& shapes) {
 // One part being decided: its numbers and the best of what was tried for each tensor.
 class Study::Chooser {
   public:
-    Chooser(const Study& study, const std::vector<Shape>& shapes, double step, std::size_t threads)
-        : study_(study), shapes_(shapes), step_(step), threads_(threads) {
-        std::span<const float> all = study.source_.in_place();
-        if (all.empty()) {
-            loaded_.resize(study.elements());
-            load_floats(study.source_, 0, loaded_);
-            all = loaded_;
-        }
-        std::size_t first = 0;
-        for (const TensorSide& tensor : study.skeleton_.tensors) {
-            numbers_.push_back(all.subspan(first, tensor.elements));
-            first += tensor.elements;
-        }
-        for (std::size_t t = 0; t < shapes.size(); ++t) best_.push_back(candidate(t, Kernels::plain, {}));
+    Chooser(const Study& study, double step, std::size_t threads)
+        : study_(study),
+          shapes_(study.coded_shapes_),
+          step_(step),
+          threads_(threads),
+          numbers_(study.source_, study.skeleton_.tensors) {
+        for (std::size_t t = 0; t < shapes_.size(); ++t) best_.push_back(candidate(t, Kernels::plain, {}));
     }
 
     void try_cosines() {
@@ -297,17 +226,6 @@ class Study::Chooser {
                tensor(t).column_steps.empty();
     }
 
-    // Dimensions of rows, and of rows and columns, where channels come last: (output, height, width, input)
-    // and (height, width, input, output).
-    std::vector<std::pair<unsigned, unsigned>> other_splits(std::size_t t) const {
-        const Shape& shape = shapes_[t];
-        const auto dimensions = static_cast<unsigned>(shape.size());
-        if (dimensions < 3 || shape.back() <= shape[1] || tensor(t).has_steps()) return {};
-        std::vector<std::pair<unsigned, unsigned>> splits{{dimensions - 1, dimensions}};
-        if (dimensions > 3) splits.push_back({1, dimensions - 1});
-        return splits;
-    }
-
     // Of the most elements; 0: none.
     std::size_t most_common_kernel() const {
         std::array<std::size_t, kMaxKernel + 1> elements{};
@@ -344,8 +262,10 @@ class Study::Chooser {
         std::vector<float> made;
         const std::span<const float> x = coefficients(side, t, with, made);
         Candidate found = evaluation(t).first(side, x);
-        if (kernels != Kernels::plain || with.basis_of_columns) return found;
-        for (const auto& [rows, columns] : other_splits(t)) {
+        if (kernels != Kernels::plain || with.basis_of_columns || side.has_steps() ||
+            !side.layout.is_stored())
+            return found;
+        for (const auto& [rows, columns] : other_splits(shapes_[t])) {
             side.set_split(shapes_[t], rows, columns);
             Candidate other = evaluation(t).first(side, x);
             if (other.cost < found.cost) found = std::move(other);
@@ -357,15 +277,14 @@ class Study::Chooser {
     const std::vector<Shape>& shapes_;
     double step_;
     std::size_t threads_;
-    std::vector<float> loaded_;                    // where the source has none to look at
-    std::vector<std::span<const float>> numbers_;  // of each tensor
+    Numbers numbers_;
     std::vector<Candidate> best_;
     std::optional<klt::EncodedBasis> basis_;
     bool of_columns_ = false;
 };
 
-void Study::choose_transforms(const std::vector<Shape>& shapes, double step, std::size_t threads) {
-    Chooser chooser(*this, shapes, step, threads);
+void Study::choose_transforms(double step, std::size_t threads) {
+    Chooser chooser(*this, step, threads);
     if (options_.transform) {
         chooser.try_cosines();
         chooser.try_kernel_basis();

@@ -65,13 +65,13 @@ void to_floats(const Model& model, std::span<const std::int16_t> points, std::sp
 }  // namespace
 
 TrellisDecoder::TrellisDecoder(std::uint8_t dtype, std::span<const Shape> shapes, std::size_t chunk_elements,
-                               ByteView model)
+                               ByteView model, unsigned version)
     : dtype_(static_cast<DType>(dtype)), chunk_elements_(chunk_elements) {
     element_bytes_ = number_format(dtype).bytes;
     if (!is_quantisable(dtype_)) {
         throw DecodeError("element type " + std::to_string(dtype) + " is none of codec 'trellis'");
     }
-    model_ = trellis_codec::read_model(model, shapes, chunk_elements);
+    model_ = trellis_codec::read_model(model, shapes, chunk_elements, version);
     has_large_ = model_.has_large();
     has_huge_ = model_.has_huge();
     for (std::size_t c = 0; c < model_.classes(); ++c) {
@@ -97,6 +97,19 @@ void TrellisDecoder::to_numbers(std::size_t first, std::span<const std::int16_t>
             } else {
                 to_floats(model_, from, to);
             }
+        });
+}
+
+void TrellisDecoder::restore_layouts(std::size_t first, std::span<float> values) const {
+    thread_local Scratch scratch;
+    trellis_codec::for_each_part(
+        model_.tensors, first, values.size(),
+        [&](const trellis_codec::TensorSide& tensor, std::size_t, std::size_t at, std::size_t count) {
+            if (tensor.layout.is_stored()) return;
+            const auto part = values.subspan(at, count);
+            const auto coded = scratch.get_as<float>(count);
+            std::copy(part.begin(), part.end(), coded.begin());
+            trellis_codec::to_stored(tensor.layout, coded, part);
         });
 }
 
@@ -172,6 +185,7 @@ void TrellisDecoder::decode(std::size_t chunk, ByteView payload, std::span<std::
             tensor.multiply_steps(from, values.subspan(at, count));
         });
     trellis_codec::undo_transforms(model_, first, values);
+    if (model_.has_layouts()) restore_layouts(first, values);
     if (in_place) return;
     if (dtype_ == DType::float32) {
         std::memcpy(out.data(), values.data(), out.size());

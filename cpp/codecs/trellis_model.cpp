@@ -192,6 +192,11 @@ int Model::point(std::size_t class_index, unsigned union_index, int level) const
     return grid < 0 ? -point : point;
 }
 
+bool Model::has_layouts() const noexcept {
+    return std::any_of(tensors.begin(), tensors.end(),
+                       [](const TensorSide& tensor) { return !tensor.layout.is_stored(); });
+}
+
 void Model::sums_of(std::size_t first, std::span<std::uint8_t> out) const {
     for_each_part(tensors, first, out.size(),
                   [&](const TensorSide& tensor, std::size_t from, std::size_t at, std::size_t count) {

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "base/bytes.hpp"
+#include "codecs/trellis_layout.hpp"
 #include "entropy/rans.hpp"
 #include "quantize/class_order.hpp"
 #include "quantize/trellis.hpp"
@@ -42,9 +43,10 @@ inline constexpr SumMap kSums = [] {
     return map;
 }();
 
-// One tensor as a matrix of rows x (columns x positions).
+// One tensor as a matrix of rows x (columns x positions), in the order of coding.
 struct TensorSide {
     std::size_t elements = 0;
+    Layout layout;
     unsigned row_dimensions = 0;     // a: the dimensions that make up rows
     unsigned column_dimensions = 0;  // b: those before positions
     std::size_t rows = 1;
@@ -117,11 +119,13 @@ struct Model {
     void sums_of(std::size_t first, std::span<std::uint8_t> out) const;
     void classes_of(std::size_t first, std::span<std::uint8_t> out) const;
 
+    bool has_layouts() const noexcept;
+    unsigned version() const noexcept { return has_layouts() ? 2 : 1; }  // of the payload
     Bytes write() const;
 };
 
-// Untrusted: throws DecodeError.
-Model read_model(ByteView bytes, std::span<const Shape> shapes, std::size_t chunk_elements);
+// Untrusted: throws DecodeError. `shapes` as tensors are stored.
+Model read_model(ByteView bytes, std::span<const Shape> shapes, std::size_t chunk_elements, unsigned version);
 
 // Makes tables of parameters.
 void make_tables(Model& model);

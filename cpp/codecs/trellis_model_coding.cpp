@@ -23,7 +23,8 @@ enum Head : unsigned {
 
 constexpr int kMostScale = 128;  // of a scale or step as it is coded
 
-void write_tensor(SideWriter& side, const TensorSide& t) {
+void write_tensor(SideWriter& side, const TensorSide& t, unsigned version) {
+    if (version >= 2) side.number(Field::layout, static_cast<std::size_t>(t.layout.kind));
     unsigned head = 0;
     for (unsigned axis = 0; axis < 3; ++axis) head |= t.scales[axis].empty() ? 0U : 1U << axis;
     head |= t.row_steps.empty() ? 0U : kRowSteps;
@@ -53,9 +54,14 @@ void check_steps(const SideReader& in, const TensorSide& t) {
         in.fail("steps", "are too far from 1");
 }
 
-TensorSide read_tensor(SideReader& in, const Shape& shape) {
+TensorSide read_tensor(SideReader& in, const Shape& stored, unsigned version) {
     TensorSide t;
-    t.elements = std::accumulate(shape.begin(), shape.end(), std::size_t{1}, std::multiplies<>());
+    t.elements = std::accumulate(stored.begin(), stored.end(), std::size_t{1}, std::multiplies<>());
+    auto kind = LayoutKind::stored;
+    if (version >= 2) kind = static_cast<LayoutKind>(in.number(Field::layout, 2, "layout"));
+    if (kind != LayoutKind::stored && stored.size() < 3) in.fail("layout", "needs three dimensions");
+    t.layout = layout_of(kind, stored);
+    const Shape shape = coded_shape(kind, stored);
     const unsigned head = in.number(Field::head, 255, "head of a tensor");
     if ((head & kNeedsSplit) != 0) {
         const unsigned split = in.number(Field::split, 255, "split");
@@ -108,8 +114,8 @@ void read_parameters(SideReader& in, Model& model) {
 }
 
 // True if tables follow in the model.
-bool read_side(SideReader& in, Model& model, std::span<const Shape> shapes) {
-    for (const Shape& shape : shapes) model.tensors.push_back(read_tensor(in, shape));
+bool read_side(SideReader& in, Model& model, std::span<const Shape> shapes, unsigned version) {
+    for (const Shape& shape : shapes) model.tensors.push_back(read_tensor(in, shape, version));
     const std::size_t classes = in.number(Field::count, kMaxClasses - 1, "number of classes") + 1U;
     unsigned bound = 0;
     for (std::size_t c = 1; c < classes; ++c) {
@@ -141,6 +147,11 @@ void check_layout(const ByteReader& in, const Model& model, std::size_t chunk_el
     for (const TensorSide& t : model.tensors) {
         if (model.has_integers(t) && !t.column_steps.empty())
             in.fail("transform", "in integers has steps of columns");
+        if (!t.layout.is_stored() && t.elements > 0) {
+            const bool by_rows = alone && t.layout.kind == LayoutKind::channels_last;
+            if (by_rows ? chunk_elements % t.layout.row() != 0 : model.elements() > chunk_elements)
+                in.fail("chunk_elements", "cuts tensors that are stored in another layout");
+        }
         if (t.kernels == Kernels::plain) continue;
         if (t.kernels == Kernels::basis &&
             (!model.basis || model.basis_of_columns || model.basis->columns() != t.kernel()))
@@ -192,7 +203,7 @@ Bytes Model::write() const {
         out.bytes(basis_bytes);
     }
     SideWriter side;
-    for (const TensorSide& tensor : tensors) write_tensor(side, tensor);
+    for (const TensorSide& tensor : tensors) write_tensor(side, tensor, version());
     side.number(Field::count, classes() - 1);
     for (std::size_t c = 0; c < bounds.size(); ++c)
         side.number(Field::bound,
@@ -215,7 +226,8 @@ Bytes Model::write() const {
     return out.take();
 }
 
-Model read_model(ByteView bytes, std::span<const Shape> shapes, std::size_t chunk_elements) {
+Model read_model(ByteView bytes, std::span<const Shape> shapes, std::size_t chunk_elements,
+                 unsigned version) {
     ByteReader in(bytes);
     Model model;
     model.step = std::bit_cast<float>(in.le<std::uint32_t>("step"));
@@ -230,7 +242,7 @@ Model read_model(ByteView bytes, std::span<const Shape> shapes, std::size_t chun
     model.lanes = 1U << lanes_log2;
     read_transform(in, model, shapes, chunk_elements);
     SideReader side(in.block("side information"));
-    if (read_side(side, model, shapes)) {
+    if (read_side(side, model, shapes, version)) {
         model.tables = rans::read_tables(in, 2 * model.classes());
         if (model.tables.size() != 2 * model.classes()) in.fail("tables", "are not two per class");
         for (const rans::Frequencies& table : model.tables) {

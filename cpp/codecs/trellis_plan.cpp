@@ -269,20 +269,20 @@ Bytes TrellisPlan::encode_chunk(std::size_t chunk) const {
 double TrellisPlan::exact_error(const trellis_codec::Study& study, std::size_t threads) const {
     std::vector<double> error(chunks());
     const auto dtype = static_cast<std::uint8_t>(study.dtype());
-    const TrellisDecoder decoder(dtype, shapes_, chunk_elements_, model_bytes_);
+    const TrellisDecoder decoder(dtype, shapes_, chunk_elements_, model_bytes_, version());
     parallel_for(chunks(), threads, [&](std::size_t chunk) {
         const std::size_t at = chunk * chunk_elements_;
         const std::size_t count = std::min(chunk_elements_, elements() - at);
         Bytes out(count * number_format(dtype).bytes);
         decoder.decode(chunk, encode_chunk(chunk), out);
         const FloatSource decoded(study.dtype(), out);
+        const auto importance = study.stored_importance();
         std::vector<double> x(count);
         std::vector<double> y(count);
-        study.source().load(at, x);
+        study.stored_source().load(at, x);
         decoded.load(0, y);
         for (std::size_t i = 0; i < count; ++i) {
-            const double w =
-                study.importance().empty() ? 1.0 : static_cast<double>(study.importance()[at + i]);
+            const double w = importance.empty() ? 1.0 : static_cast<double>(importance[at + i]);
             error[chunk] += w * (x[i] - y[i]) * (x[i] - y[i]);
         }
     });

@@ -30,6 +30,7 @@ enum class Field : std::uint8_t {
     shape,
     radius,
     centroid,
+    layout,
     fields
 };
 // Lists of numbers: scales of rows, columns, positions; steps of rows, columns.

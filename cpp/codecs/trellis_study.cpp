@@ -23,15 +23,20 @@ void load_floats(const FloatSource& source, std::size_t first, std::span<float> 
 }
 
 Study::Study(const TrellisInput& input, const TrellisOptions& options, double step, std::size_t threads)
-    : source_(input.dtype, input.data),
+    : stored_source_(input.dtype, input.data),
+      stored_importance_(input.importance),
       shapes_(input.shapes),
-      options_(options),
+      source_(stored_source_),
       importance_(input.importance),
+      coded_shapes_(input.shapes),
+      options_(options),
       name_(input.name) {
     check(input, threads);
     skeleton_.code = trellis::code_of(options.states);
-    choose_steps(input.shapes);
-    choose_transforms(input.shapes, step, threads);
+    if (options.layouts) choose_layouts(step, threads);
+    if (skeleton_.has_layouts()) take_layouts();
+    choose_steps();
+    choose_transforms(step, threads);
     take_sample();
     if (!is_whole()) judge_shape(step);
 }
@@ -95,6 +100,7 @@ void Study::take_sample() {
         unit = std::max<std::size_t>(unit, 1);
         const std::size_t aim = n < kLongChunksFrom ? kChunkElements : kLongChunkElements;
         chunk_elements_ = std::max<std::size_t>(aim / unit, 1) * unit;
+        if (tensor.layout.kind == LayoutKind::kernels_first) chunk_elements_ = n;
     }
     const bool whole = skeleton_.tensors.size() > 1 || n <= std::max(options_.sample, std::size_t{1} << 15);
     if (whole) {

@@ -49,10 +49,11 @@ class Study {
 
     std::size_t elements() const noexcept { return source_.size(); }
     const TrellisOptions& options() const noexcept { return options_; }
+    // As tensors are stored, and what they hold.
     const std::vector<Shape>& shapes() const noexcept { return shapes_; }
     DType dtype() const noexcept { return source_.dtype(); }
-    const FloatSource& source() const noexcept { return source_; }
-    std::span<const float> importance() const noexcept { return importance_; }
+    const FloatSource& stored_source() const noexcept { return stored_source_; }
+    std::span<const float> stored_importance() const noexcept { return stored_importance_; }
 
     // Searches the sample so many times, from the tables of `from` if it is given, else from a guess.
     struct Outcome {
@@ -79,11 +80,14 @@ class Study {
     bool has_weights() const noexcept { return !importance_.empty() || has_steps_; }
 
   private:
+    class LayoutCosts;
     class Chooser;
 
     void check(const TrellisInput& input, std::size_t threads);
-    void choose_steps(const std::vector<Shape>& shapes);
-    void choose_transforms(const std::vector<Shape>& shapes, double step, std::size_t threads);
+    void choose_layouts(double step, std::size_t threads);
+    void take_layouts();  // all that follows sees tensors in the order of coding
+    void choose_steps();
+    void choose_transforms(double step, std::size_t threads);
     void take_sample();
     void judge_shape(double step);
     void set_offsets(Model& model) const;
@@ -109,10 +113,16 @@ class Study {
                        std::vector<std::int16_t>* levels = nullptr) const;
     double rounding_error() const;
 
-    FloatSource source_;
+    FloatSource stored_source_;
+    std::span<const float> stored_importance_;
     std::vector<Shape> shapes_;
-    TrellisOptions options_;
+    // The same in the order of coding, and copies where that is another.
+    FloatSource source_;
     std::span<const float> importance_;
+    std::vector<Shape> coded_shapes_;
+    Bytes coded_bytes_;
+    std::vector<float> coded_importance_;
+    TrellisOptions options_;
     double importance_mean_ = 1;
     std::string name_;
     double energy_ = 0;   // sum of weighted squares

@@ -21,7 +21,6 @@
 #include "codecs/lowrank.hpp"
 #include "codecs/ternary.hpp"
 #include "codecs/transform.hpp"
-#include "codecs/trellis.hpp"
 #include "codecs/uniform.hpp"
 #include "codecs/universal.hpp"
 #include "codecs/weightless.hpp"
@@ -181,51 +180,6 @@ void lossless_codec(Report& report) {
         for (std::size_t i = 0; i < data.size(); ++i) data[i] &= i % 8 < 3 ? 0x1F : 0x01;
         report.line("lossless type=" + std::to_string(code),
                     [&](Result& result) { return lossless_case(code, 100, data, result); });
-    }
-}
-
-void trellis_codec_cases(Report& report) {
-    const std::vector<Shape> shapes{{120, 96}, {40, 16, 3, 3}, {77}};
-    constexpr std::size_t kElements = 120 * 96 + 40 * 16 * 9 + 77;
-    std::vector<float> importance(kElements);
-    Random random(3);
-    for (float& w : importance) w = static_cast<float>(1 + (random.next() >> 24)) * 0x1p-7F;
-    TrellisOptions plain;
-    plain.states = 8;
-    TrellisOptions many;
-    many.states = 64;
-    TrellisOptions simple;
-    simple.states = 16;
-    simple.alphabet = TrellisAlphabet::both_zero;
-    simple.transform = simple.classes = simple.centroids = false;
-    const struct {
-        const char* name;
-        TrellisOptions options;
-        bool weighted;
-    } kinds[] = {{"8", plain, false}, {"64 weighted", many, true}, {"16 simple", simple, false}};
-    for (const DType dtype : {DType::float64, DType::float32, DType::bfloat16}) {
-        const auto code = static_cast<std::uint8_t>(dtype);
-        const Bytes data = weights(dtype, kElements, 96, false, code);
-        for (const auto& kind : kinds) {
-            for (const double step : {0x1.8p-6, 0x1.2p-9}) {
-                const std::string name = "trellis type=" + std::to_string(code) + " " + kind.name +
-                                         (step > 0x1p-7 ? " coarse" : " fine");
-                report.line(name, [&](Result& result) {
-                    const std::span<const float> weight =
-                        kind.weighted ? importance : std::span<const float>{};
-                    const TrellisStudy study({dtype, data, shapes, weight, "digest"}, kind.options, step, 1);
-                    const TrellisPlan plan(study, step, 1);
-                    result.add(plan.model());
-                    const TrellisDecoder decoder(code, shapes, plan.chunk_elements(), plan.model());
-                    Bytes back(data.size());
-                    const Bytes chunk = plan.encode_chunk(0);
-                    result.add(chunk);
-                    decoder.decode(0, chunk, back);
-                    result.add(back);
-                    return true;
-                });
-            }
-        }
     }
 }
 
@@ -563,6 +517,7 @@ int main() {
     lossless_codec(report);
     uniform_codec(report);
     trellis_codec_cases(report);
+    trellis_layouts(report);
     trellis_quantiser(report);
     cosine_transform(report);
     universal_codec(report);

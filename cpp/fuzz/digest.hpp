@@ -98,4 +98,8 @@ inline Bytes weights(DType dtype, std::size_t n, std::size_t columns, bool speci
     return bytes;
 }
 
+// In digest_trellis.cpp.
+void trellis_codec_cases(Report& report);
+void trellis_layouts(Report& report);
+
 }  // namespace nncodec::digest

@@ -14,9 +14,9 @@ namespace {
 constexpr std::array<std::uint8_t, 4> kTypes{1, 2, 3, 4};
 
 void decode(std::uint8_t dtype, std::span<const Shape> shapes, std::size_t chunk_elements, ByteView model,
-            ByteView payload, Bytes& out) {
+            unsigned version, ByteView payload, Bytes& out) {
     fuzz::accepts([&] {
-        const TrellisDecoder decoder(dtype, shapes, chunk_elements, model);
+        const TrellisDecoder decoder(dtype, shapes, chunk_elements, model, version);
         decoder.decode(0, payload, out);
     });
 }
@@ -54,10 +54,11 @@ void check_plan(const TrellisPlan& plan, std::uint8_t dtype, std::span<const Sha
     if (plan.chunks() != 1) return;
     Bytes model = plan.model();
     Bytes payload = plan.encode_chunk(0);
-    TrellisDecoder(dtype, shapes, plan.chunk_elements(), model).decode(0, payload, out);
+    const unsigned version = plan.version();
+    TrellisDecoder(dtype, shapes, plan.chunk_elements(), model, version).decode(0, payload, out);
     const Bytes good = out;
     fuzz::decode_mutants(model, payload, input, 100,
-                         [&] { decode(dtype, shapes, plan.chunk_elements(), model, payload, out); });
+                         [&] { decode(dtype, shapes, plan.chunk_elements(), model, version, payload, out); });
     out = good;
 }
 
@@ -114,8 +115,9 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     Bytes out(n * element);
     const unsigned what = input.take() % 4;
     if (what == 0) {
+        const auto version = static_cast<unsigned>(input.between(1, 2));
         const ByteView model = input.bytes(input.between(0, 300));
-        decode(dtype, shapes, std::max<std::size_t>(n, 1), model, input.rest(), out);
+        decode(dtype, shapes, std::max<std::size_t>(n, 1), model, version, input.rest(), out);
         return 0;
     }
     if (what == 1) {
@@ -125,8 +127,14 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     const double step = std::ldexp(1.0, static_cast<int>(input.between(0, 16)) - 12);
     Bytes bytes(n * element);
     Numbers numbers(input);
+    // Kernels that change little from place to place, so that layouts pay.
+    const bool smooth = input.take() % 4 == 0;
+    const std::size_t channels = shapes[0].empty() ? 1 : std::max<std::size_t>(shapes[0].back(), 1);
+    std::vector<double> of_channel(channels);
+    for (double& x : of_channel) x = numbers.next();
     for (std::size_t i = 0; i < n; ++i) {
-        const double x = numbers.next();
+        double x = numbers.next();
+        if (smooth) x = of_channel[i % channels] * static_cast<double>(1 + i / (n / 4 + 1)) / 4 + x / 64;
         const std::uint64_t bits = round_to(static_cast<DType>(dtype), i % 3 == 0 ? x : x * x * x);
         std::memcpy(bytes.data() + i * element, &bits, element);
     }
@@ -139,6 +147,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     options.states = 8U << input.between(0, 4);
     options.alphabet = static_cast<TrellisAlphabet>(input.take() % 3);
     options.transform = input.take() % 2 == 0;
+    options.layouts = input.take() % 4 != 0;
     options.classes = input.take() % 4 != 0;
     options.centroids = input.take() % 2 == 0;
     const TrellisStudy study({static_cast<DType>(dtype), bytes, shapes, importance, "fuzz"}, options, step,

@@ -44,10 +44,10 @@ TrellisAlphabet alphabet_choice(const std::string& name) {
 
 // part: (dtype, shapes, data, name); setting: (step, importance or None, strength)
 py::list make_studies(const py::sequence& parts, const py::sequence& settings, unsigned states,
-                      const std::string& alphabet, bool transform, bool classes, bool centroids,
+                      const std::string& alphabet, bool transform, bool layouts, bool classes, bool centroids,
                       std::size_t threads) {
     if (parts.size() != settings.size()) throw py::value_error("as many settings as parts, please");
-    const TrellisOptions options{states, alphabet_choice(alphabet), transform, classes, centroids};
+    const TrellisOptions options{states, alphabet_choice(alphabet), transform, layouts, classes, centroids};
     std::vector<std::shared_ptr<HeldStudy>> held;
     std::vector<TrellisInput> inputs;
     std::vector<double> steps;
@@ -207,11 +207,12 @@ void register_codecs_trellis(py::module_& m) {
         .def_property_readonly("chunk_elements",
                                [](const HeldTrellisPlan& h) { return h.plan->chunk_elements(); })
         .def_property_readonly("chunks", [](const HeldTrellisPlan& h) { return h.plan->chunks(); })
+        .def_property_readonly("version", [](const HeldTrellisPlan& h) { return h.plan->version(); })
         .def_property_readonly("bits", [](const HeldTrellisPlan& h) { return h.plan->bits(); })
         .def_property_readonly("squared_error",
                                [](const HeldTrellisPlan& h) { return h.plan->squared_error(); });
     m.def("trellis_studies", &make_studies, "parts"_a, "settings"_a, "states"_a = 256, "alphabet"_a = "auto",
-          "transform"_a = true, "classes"_a = true, "centroids"_a = true, "threads"_a = 0,
+          "transform"_a = true, "layouts"_a = true, "classes"_a = true, "centroids"_a = true, "threads"_a = 0,
           "Studies of parts (dtype, shapes, data, name) at settings (step, importance or None, strength).");
     m.def("trellis_trials", &try_steps, "studies"_a, "steps"_a, "threads"_a = 0,
           "(bits, squared error) that each step would give.");
@@ -237,12 +238,13 @@ void register_codecs_trellis(py::module_& m) {
     m.def(
         "trellis_decoder",
         [](std::uint8_t dtype, const std::vector<Shape>& shapes, std::size_t chunk_elements,
-           const py::object& model) {
+           const py::object& model, unsigned version) {
             const BufferView view(model, "model");
             const py::gil_scoped_release nogil;
-            return std::make_unique<TrellisDecoder>(dtype, shapes, chunk_elements, view.bytes());
+            return std::make_unique<TrellisDecoder>(dtype, shapes, chunk_elements, view.bytes(), version);
         },
-        "dtype"_a, "shapes"_a, "chunk_elements"_a, "model"_a, "Decoder of codec 3; checks the model.");
+        "dtype"_a, "shapes"_a, "chunk_elements"_a, "model"_a, "version"_a,
+        "Decoder of codec 3, payload version 1 or 2; checks the model.");
 }
 
 }  // namespace nncodec::python

@@ -30,6 +30,7 @@ class FloatSource {
 
     std::size_t size() const noexcept { return size_; }
     DType dtype() const noexcept { return dtype_; }
+    ByteView bytes() const noexcept { return data_; }
     // out.size() numbers from `first` on; the caller stays within size().
     void load(std::size_t first, std::span<double> out) const;
     // All numbers where they lie, if they are float32 as this machine reads them; else none.

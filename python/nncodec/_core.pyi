@@ -149,6 +149,7 @@ class TrellisDecoder(ChunkDecoder):
     transform: str
 
 class TrellisPlan:
+    version: int
     model: bytes
     chunk_elements: int
     chunks: int
@@ -166,7 +167,7 @@ class UniformPlan:
     squared_error: float
 
 def trellis_decoder(
-    dtype: int, shapes: Sequence[Sequence[int]], chunk_elements: int, model: Buffer
+    dtype: int, shapes: Sequence[Sequence[int]], chunk_elements: int, model: Buffer, version: int
 ) -> TrellisDecoder: ...
 def trellis_encode(
     plans: Sequence[TrellisPlan], first: int, end: int, threads: int = 0
@@ -197,6 +198,7 @@ def trellis_studies(
     states: int = 256,
     alphabet: str = "auto",
     transform: bool = True,
+    layouts: bool = True,
     classes: bool = True,
     centroids: bool = True,
     threads: int = 0,

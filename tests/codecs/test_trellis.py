@@ -31,11 +31,13 @@ def part_of(*tensors: NDArray[np.generic]) -> Part:
 
 def encode(part: Part, step: float, codec: Trellis = FAST, threads: int = 1, w: object = None) -> Encoded:
     encoded = codec.encode([part], [Setting(step, w)], threads)[0]  # type: ignore[arg-type]
-    return Encoded(encoded.chunk_elements, encoded.model, list(encoded.chunks))
+    return Encoded(encoded.chunk_elements, encoded.model, list(encoded.chunks), encoded.version)
 
 
 def decode(part: Part, encoded: Encoded) -> NDArray[np.float64]:
-    decoder = Trellis.decoder(1, part.dtype, part.shapes, encoded.chunk_elements, encoded.model)
+    decoder = Trellis.decoder(
+        encoded.version or 1, part.dtype, part.shapes, encoded.chunk_elements, encoded.model
+    )
     out = np.full(part.data.size, 0xAA, np.uint8)
     chunk_bytes = encoded.chunk_elements * np.dtype(DTYPES[part.dtype]).itemsize
     jobs = [
@@ -58,7 +60,9 @@ def size_bits(encoded: Encoded) -> int:
 
 
 def decoder_of(part: Part, encoded: Encoded) -> _core.TrellisDecoder:
-    return _core.trellis_decoder(part.dtype, part.shapes, encoded.chunk_elements, encoded.model)
+    return _core.trellis_decoder(
+        part.dtype, part.shapes, encoded.chunk_elements, encoded.model, encoded.version or 1
+    )
 
 
 def scaled_matrix(rows: int, columns: int, seed: int = 0) -> NDArray[np.float32]:

@@ -86,9 +86,15 @@ def payload_of(levels: NDArray[np.int64], classes: NDArray[np.int64]) -> tuple[b
 
 
 def decode(
-    shape: tuple[int, ...], model: bytes, chunk_elements: int, chunk: int, payload: bytes, n: int
+    shape: tuple[int, ...],
+    model: bytes,
+    chunk_elements: int,
+    chunk: int,
+    payload: bytes,
+    n: int,
+    version: int = 1,
 ) -> NDArray[np.float32]:
-    decoder = Trellis.decoder(1, 2, (shape,), chunk_elements, model)
+    decoder = Trellis.decoder(version, 2, (shape,), chunk_elements, model)
     out = np.empty(n, np.float32)
     failure = _core.decode_chunks([(decoder, chunk, payload, 0, _core.crc32c(payload), out)], 1)
     if failure is not None:
@@ -166,3 +172,72 @@ def test_columns_and_kernels_are_not_both_transformed() -> None:
             Trellis.decoder(1, 2, ((600, 4, 4),), 9600, model(head))
     with pytest.raises(DecodeError, match="several"):
         Trellis.decoder(1, 2, ((600, 4), (600, 12)), 9600, model(0))
+
+
+# What a tensor of shape (output, input, places ...) becomes in each layout.
+AXES = {0: (0, 1, 2, 3), 1: (0, 2, 3, 1), 2: (2, 3, 1, 0)}
+
+
+@pytest.mark.parametrize("layout", AXES)
+def test_layouts(layout: int) -> None:
+    coded = (5, 4, 2, 3)
+    inputs = [-20, 7, 0, 12]
+    side = Side()
+    side.number("layout", layout)
+    side.number("head", 2)
+    side.number("split", 1 | 2 << 4)
+    side.number("offset", 100)
+    side.number("unit", 0)
+    side.list(inputs)
+    side.classes(104)
+    levels = np.random.default_rng(4).integers(-6, 7, 120)
+    of_input = (100 + np.array(inputs) >= 104).astype(np.int64)
+    payload, values = payload_of(levels, np.tile(np.repeat(of_input, 6), 5))
+    want = values.reshape(coded).transpose(AXES[layout])
+    got = decode(want.shape, side.model(), 120, 0, payload, 120, version=2)
+    np.testing.assert_array_equal(got.reshape(want.shape), want)
+
+
+def test_rows_of_channels_last_come_chunk_by_chunk() -> None:
+    side = Side()
+    side.number("layout", 1)
+    side.number("head", 0)
+    side.number("offset", 0)
+    side.classes(100)
+    levels = np.random.default_rng(5).integers(-6, 7, 120)
+    for chunk, first in enumerate((0, 48, 96)):
+        payload, values = payload_of(
+            levels[first : first + 48], np.zeros(len(levels[first : first + 48]), np.int64)
+        )
+        want = values.reshape(-1, 4, 2, 3).transpose(0, 2, 3, 1)
+        got = decode((5, 2, 3, 4), side.model(), 48, chunk, payload, len(values), version=2)
+        np.testing.assert_array_equal(got.reshape(want.shape), want)
+
+
+@pytest.mark.parametrize(
+    ("layout", "shape", "chunk_elements", "why"),
+    [
+        (3, (5, 2, 3, 4), 120, "layout is above 2"),
+        (1, (30, 4), 120, "layout needs three dimensions"),
+        (1, (5, 2, 3, 4), 36, "another layout"),
+        (2, (2, 3, 4, 5), 60, "another layout"),
+    ],
+)
+def test_layouts_that_cannot_be(layout: int, shape: tuple[int, ...], chunk_elements: int, why: str) -> None:
+    side = Side()
+    side.number("layout", layout)
+    side.number("head", 0)
+    side.number("offset", 0)
+    side.classes(100)
+    with pytest.raises(DecodeError, match=why):
+        Trellis.decoder(2, 2, (shape,), chunk_elements, side.model())
+
+
+def test_layouts_of_nothing() -> None:
+    side = Side()
+    for _ in range(2):
+        side.number("layout", 2)
+        side.number("head", 0)
+        side.number("offset", 0)
+    side.classes(100)
+    Trellis.decoder(2, 2, ((0, 3, 4, 5), (1 << 40, 1 << 40, 0)), 1, side.model())

@@ -147,6 +147,21 @@ def mixed() -> dict[str, Any]:
     return {"conv": kernels.astype(np.float32).reshape(20, 16, 3, 3)}
 
 
+def channels_last() -> dict[str, Any]:
+    """Kernels stored (output, height, width, input), one of a single channel among them, and a matrix."""
+    made = smooth()
+    return {
+        "conv": np.ascontiguousarray(made["conv"].transpose(0, 2, 3, 1)),
+        "depthwise": np.ascontiguousarray(made["conv"].reshape(1, 128, 3, 3)[:, :40].transpose(0, 2, 3, 1)),
+        "dense": made["dense"],
+    }
+
+
+def kernels_first() -> dict[str, Any]:
+    """Kernels stored (height, width, input, output)."""
+    return {"conv": np.ascontiguousarray(smooth()["conv"].transpose(2, 3, 1, 0))}
+
+
 def second_moments() -> dict[str, Any]:
     """Of the inputs of the matrices of ``lossy``."""
     made = {}
@@ -172,7 +187,7 @@ def goldens() -> dict[str, tuple[Any, Any, dict[str, Any]]]:
         elif codec is LowRank:
             made[name] = (thin, LowRank(rank=2, inner=Uniform()), {"step": 0.0625})
         elif codec.lossy:
-            made[name] = (lossy, codec.name, {"step": 0.0625} if codec.budgeted else {})
+            made[f"v1_{codec.name}1"] = (lossy, codec.name, {"step": 0.0625} if codec.budgeted else {})
         else:
             for version in range(1, codec.version + 1):
                 inputs = NEWER_INPUTS.get(f"{codec.name}{version}", LOSSLESS_INPUTS).items()
@@ -193,6 +208,8 @@ def goldens() -> dict[str, tuple[Any, Any, dict[str, Any]]]:
     made["v1_trellis1_fine"] = (fine, Trellis(1024), {"step": 0.0009765625})
     made["v1_trellis1_large"] = (lossy, Trellis(8, alphabet="both_zero"), {"step": 0.0009765625})
     made["v1_trellis1_feedback"] = (lossy, Trellis(32), {"step": 0.125, "hessian": second_moments()})
+    made["v1_trellis2_channels_last"] = (channels_last, Trellis(16), {"step": 0.0625})
+    made["v1_trellis2_kernels_first"] = (kernels_first, Trellis(64), {"step": 0.125})
     made["v1_codebook1_clustered"] = (lossy, Codebook(size=5, dimension=2), {})
     made["v1_transform1_fixed"] = (kernels, Transform(bits=5, clusters=3), {})
     made["v1_transform1_bzip2"] = (kernels, Transform(bits=5, clusters=3, entropy="bzip2"), {})

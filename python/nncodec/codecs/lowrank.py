@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -90,6 +90,11 @@ class LowRank(LossyCodec):
         return dtype in _QUANTISABLE
 
     @property
+    def _inner(self) -> LossyCodec:
+        """The format knows the inner codec's payload version 1 only, which has no layouts."""
+        return replace(self.inner, layouts="stored") if isinstance(self.inner, Trellis) else self.inner
+
+    @property
     def finest_step(self) -> float:
         """That of the inner codec: entries of the factors are seldom larger than those of their product."""
         return self.inner.finest_step
@@ -140,7 +145,7 @@ class LowRank(LossyCodec):
     def _encode(self, part: Part, setting: Setting, threads: int) -> Encoded:
         factors = setting.study if isinstance(setting.study, _Factors) else self._factors(part)
         if factors is None:
-            (whole,) = self.inner.encode([part], [Setting(setting.step, setting.importance)], threads)
+            (whole,) = self._inner.encode([part], [Setting(setting.step, setting.importance)], threads)
             return Encoded(whole.chunk_elements, bytes((_PLAIN, self.inner.id)) + whole.model, whole.chunks)
         model, _ = self._coded(factors, setting, threads)
         n = factors.rows * factors.columns
@@ -149,7 +154,7 @@ class LowRank(LossyCodec):
     def _trial(self, part: Part, setting: Setting, threads: int) -> Trial:
         factors = setting.study if isinstance(setting.study, _Factors) else self._factors(part)
         if factors is None:
-            return self.inner.trial([part], [Setting(setting.step, setting.importance)], threads)[0]
+            return self._inner.trial([part], [Setting(setting.step, setting.importance)], threads)[0]
         model, decoded = self._coded(factors, setting, threads)
         square = (as_doubles(part.data, part.dtype) - factors.product_of(decoded)) ** 2
         if setting.importance is not None:

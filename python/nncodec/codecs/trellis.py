@@ -46,6 +46,9 @@ class Trellis(LossyCodec):
         Before quantisation, a Karhunen-Loeve transform over the columns of a matrix, or over the kernels of
         convolutions, or a cosine transform of those: where it saves more than it costs, or nowhere. Tensors whose
         ``importance`` varies along a row are not transformed.
+    layouts : {"auto", "stored"}
+        Kernels of convolutions whose channels come last, or whose places come first, are coded in torch's order
+        (output, input, places) where that saves something, or none. Files with such kernels need nncodec 0.2 to read.
     classes : {"auto", "none"}
         Scales of rows, columns and places in a kernel where they save more than they cost, or none.
     reconstruction : {"centroid", "midpoint"}
@@ -66,13 +69,14 @@ class Trellis(LossyCodec):
     states: int = 256
     alphabet: Literal["auto", "plain", "both_zero"] = "auto"
     transform: Literal["auto", "none"] = "auto"
+    layouts: Literal["auto", "stored"] = "auto"
     classes: Literal["auto", "none"] = "auto"
     reconstruction: Literal["centroid", "midpoint"] = "centroid"
     nonfinite: Literal["error", "lossless"] = "error"
 
     name: ClassVar[str] = "trellis"
     id: ClassVar[int] = 3
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     shared_tensor_elements: ClassVar[int] = 1 << 17
     shared_record_elements: ClassVar[int] = 1 << 19
     error_of_step: ClassVar[float] = 0.26
@@ -84,6 +88,7 @@ class Trellis(LossyCodec):
             ("states", _STATES),
             ("alphabet", ("auto", "plain", "both_zero")),
             ("transform", ("auto", "none")),
+            ("layouts", ("auto", "stored")),
             ("classes", ("auto", "none")),
             ("reconstruction", ("centroid", "midpoint")),
             ("nonfinite", ("error", "lossless")),
@@ -123,6 +128,7 @@ class Trellis(LossyCodec):
             self.states,
             self.alphabet,
             self.transform == "auto",
+            self.layouts == "auto",
             self.classes == "auto",
             self.reconstruction == "centroid",
             threads,
@@ -143,7 +149,10 @@ class Trellis(LossyCodec):
         if len(parts) == 1:
             return [self._lazily(plans[0], parts[0], threads)]
         chunks = trellis_encode(plans, 0, max((plan.chunks for plan in plans), default=0), threads)
-        return [Encoded(plan.chunk_elements, plan.model, of) for plan, of in zip(plans, chunks, strict=True)]
+        return [
+            Encoded(plan.chunk_elements, plan.model, of, plan.version)
+            for plan, of in zip(plans, chunks, strict=True)
+        ]
 
     def trial(self, parts: Sequence[Part], settings: Sequence[Setting], threads: int) -> list[Trial]:
         """Size and error at these settings, from a sample of 2**18 weights of larger parts."""
@@ -188,14 +197,14 @@ class Trellis(LossyCodec):
             threads,
             lambda first, end: trellis_encode([plan], first, end, threads)[0],
         )
-        return Encoded(plan.chunk_elements, plan.model, chunks)
+        return Encoded(plan.chunk_elements, plan.model, chunks, plan.version)
 
     @classmethod
     def decoder(
         cls, version: int, dtype: int, shapes: tuple[tuple[int, ...], ...], chunk_elements: int, model: bytes
     ) -> ChunkDecoder:
         """A decoder for one record. Raises DecodeError when the model is bad."""
-        return trellis_decoder(dtype, shapes, chunk_elements, model)
+        return trellis_decoder(dtype, shapes, chunk_elements, model, version)
 
     @classmethod
     def describe(cls, version: int, model: bytes) -> dict[str, Any]:

@@ -1,0 +1,88 @@
+#include "codecs/trellis_evaluation.hpp"
+
+#include <numeric>
+
+#include "codecs/trellis_estimate.hpp"
+#include "codecs/trellis_side.hpp"
+#include "codecs/trellis_study.hpp"
+
+namespace nncodec::trellis_codec {
+namespace {
+
+constexpr std::size_t kTryAxesBelow = std::size_t{1} << 16;  // elements: fewer and axes are tried alone
+constexpr std::size_t kTryWithoutBelow = 65;  // elements of a scale: fewer and its axis may not pay
+// What a large tensor must save to go without scales of some axis, as a share of its cost.
+constexpr double kLeastSaving = 0.0005;
+
+// Scales that may pay besides those of all axes. Of small tensors some axes alone; of large ones, which take
+// time, only where a scale has few elements.
+std::vector<Axes> fewer_axes(const TensorSide& side) {
+    const bool columns = side.columns > 1;
+    const bool positions = side.positions > 1;
+    const bool small = side.elements < kTryAxesBelow;
+    const bool without_columns = small || (columns && side.rows * side.positions < kTryWithoutBelow);
+    const bool without_rows = small || side.row_elements() < kTryWithoutBelow;
+    const bool without_positions = positions && side.rows * side.columns < kTryWithoutBelow;
+    std::vector<Axes> tries;
+    if (columns && without_columns) tries.push_back({true, false, positions});
+    if (without_rows) tries.push_back({false, columns, positions});
+    if (positions && small) tries.push_back({false, false, true});
+    if (without_columns || without_rows || without_positions) tries.push_back({});
+    return tries;
+}
+
+}  // namespace
+
+Numbers::Numbers(const FloatSource& source, std::span<const TensorSide> tensors) {
+    std::span<const float> all = source.in_place();
+    if (all.empty()) {
+        loaded_.resize(source.size());
+        load_floats(source, 0, loaded_);
+        all = loaded_;
+    }
+    std::size_t first = 0;
+    for (const TensorSide& tensor : tensors) {
+        of_.push_back(all.subspan(first, tensor.elements));
+        first += tensor.elements;
+    }
+}
+
+bool Evaluation::can_have_scales(const TensorSide& side) const noexcept {
+    // Lists of a table of a hundred million words would be longer than decoders read.
+    const std::size_t numbers =
+        side.rows + side.columns + side.positions + side.row_steps.size() + side.column_steps.size();
+    return classes_ && side.row_dimensions != 0 && side.elements != 0 && numbers <= kMostNumbers;
+}
+
+Candidate Evaluation::with_axes(const TensorSide& side, std::span<const float> values,
+                                const Axes& axes) const {
+    Candidate one{side};
+    one.base = fit_scales(one.side, values, axes, threads_);
+    one.side.offset = offset_at(one.base, step_);
+    one.cost = estimated_cost(one.side, values, step_, share_);
+    return one;
+}
+
+Candidate Evaluation::first(const TensorSide& side, std::span<const float> values) const {
+    if (!can_have_scales(side)) return with_axes(side, values, {});
+    return with_axes(side, values, {true, side.columns > 1, side.positions > 1});
+}
+
+void Evaluation::try_fewer_axes(std::span<const float> values, Candidate& best) const {
+    if (!can_have_scales(best.side)) return;
+    for (const Axes& axes : fewer_axes(best.side)) {
+        Candidate one = with_axes(best.side, values, axes);
+        const double margin = best.side.elements < kTryAxesBelow ? 0 : kLeastSaving * best.cost;
+        if (one.cost < best.cost - margin) best = std::move(one);
+    }
+}
+
+std::vector<std::pair<unsigned, unsigned>> other_splits(const Shape& shape) {
+    const auto dimensions = static_cast<unsigned>(shape.size());
+    if (dimensions < 3 || shape.back() <= shape[1]) return {};
+    std::vector<std::pair<unsigned, unsigned>> splits{{dimensions - 1, dimensions}};
+    if (dimensions > 3) splits.push_back({1, dimensions - 1});
+    return splits;
+}
+
+}  // namespace nncodec::trellis_codec
