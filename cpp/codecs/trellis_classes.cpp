@@ -370,9 +370,14 @@ void collect_part(const Run& run, const Model& model, Statistics& into) {
     constexpr std::size_t kBlock = kTallyBlock;
     constexpr std::size_t kSide = kTallySide;
     const std::size_t n = run.levels.size();
-    const auto [least, most] = std::minmax_element(run.sums.begin(), run.sums.end());
-    const std::size_t first = *least;
-    std::vector<std::int64_t> tallies((*most - first + 1U) * 2 * kSymbols);
+    std::uint8_t least = 255;
+    std::uint8_t most = 0;
+    for (const std::uint8_t sum : run.sums) {
+        least = std::min(least, sum);
+        most = std::max(most, sum);
+    }
+    const std::size_t first = least;
+    std::vector<std::int64_t> tallies((most - first + 1U) * 2 * kSymbols);
     const float scale = 1 / model.step;
     const bool weighted = !run.weights.empty();
     const bool plain = model.alphabet == trellis::Alphabet::plain;
@@ -406,11 +411,15 @@ void collect_part(const Run& run, const Model& model, Statistics& into) {
             for (std::size_t i = 0; i < count; ++i)
                 point[i] = static_cast<std::int16_t>(trellis::point_of(model.alphabet, unions[i], levels[i]));
         }
+        // Loop by loop, as compilers make vectors of each.
+        for (std::size_t i = 0; i < count; ++i) exact[i] = values[i] * scale - static_cast<float>(point[i]);
         for (std::size_t i = 0; i < count; ++i) {
-            const float e = values[i] * scale - static_cast<float>(point[i]);
-            exact[i] = e;
-            const float cut = std::min(std::max(e, -64.0F), 64.0F);
+            float cut = exact[i];
+            cut = cut > -64.0F ? cut : -64.0F;
+            cut = cut < 64.0F ? cut : 64.0F;
             error[i] = static_cast<std::int32_t>(cut * 4096.0F);
+        }
+        for (std::size_t i = 0; i < count; ++i) {
             index[i] = 512U * (sums[i] - static_cast<std::uint32_t>(first)) + 256U * unions[i] +
                        static_cast<std::uint32_t>(levels[i] + trellis_symbols::kZero);
         }
@@ -450,7 +459,7 @@ void collect_part(const Run& run, const Model& model, Statistics& into) {
     for (const double square : squares) into.square += square;
     add_tallies(tallies, model, first, !weighted, into);
     into.first = std::min(into.first, first);
-    into.last = std::max<std::size_t>(into.last, *most);
+    into.last = std::max<std::size_t>(into.last, most);
     into.elements += n;
 }
 

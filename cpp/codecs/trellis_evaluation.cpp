@@ -1,5 +1,7 @@
 #include "codecs/trellis_evaluation.hpp"
 
+#include <cmath>
+#include <numbers>
 #include <numeric>
 
 #include "codecs/trellis_estimate.hpp"
@@ -13,6 +15,11 @@ constexpr std::size_t kTryAxesBelow = std::size_t{1} << 16;  // elements: fewer 
 constexpr std::size_t kTryWithoutBelow = 65;  // elements of a scale: fewer and its axis may not pay
 // What a large tensor must save to go without scales of some axis, as a share of its cost.
 constexpr double kLeastSaving = 0.0005;
+// Where scales are not put to the test.
+constexpr double kLowRate = 2.2;         // cost of an element from which it has more than a bit and a half
+constexpr double kManyTimes = 4;         // what scales save over what they take
+constexpr double kBitsOfScale = 4;       // about
+constexpr double kVarianceOfOne = 0.57;  // of a Gaussian's magnitude, over the square of its mean
 
 // Scales that may pay besides those of all axes. Of small tensors some axes alone; of large ones, which take
 // time, only where a scale has few elements.
@@ -29,6 +36,24 @@ std::vector<Axes> fewer_axes(const TensorSide& side) {
     if (positions && small) tries.push_back({false, false, true});
     if (without_columns || without_rows || without_positions) tries.push_back({});
     return tries;
+}
+
+// Whether scales of an axis save several times what they take, so that going without need not be tried: as
+// many bits as bits_of_classes says, less what comes of measuring them by few elements.
+bool pays_many_times(const TensorSide& side, std::size_t axis) {
+    const std::vector<std::int16_t>& scales = side.scales[axis];
+    if (scales.size() < 2) return false;
+    const auto n = static_cast<double>(scales.size());
+    const auto elements = static_cast<double>(side.elements);
+    double sum = 0;
+    double square = 0;
+    for (const std::int16_t scale : scales) {
+        const double x = static_cast<double>(scale) * std::numbers::ln2 / 8;
+        sum += x;
+        square += x * x;
+    }
+    const double variance = (square - sum * sum / n) / n - kVarianceOfOne * n / elements;
+    return variance * elements * std::numbers::log2e > kManyTimes * (kBitsOfScale * n + std::sqrt(elements));
 }
 
 }  // namespace
@@ -70,7 +95,14 @@ Candidate Evaluation::first(const TensorSide& side, std::span<const float> value
 
 void Evaluation::try_fewer_axes(std::span<const float> values, Candidate& best) const {
     if (!can_have_scales(best.side)) return;
-    for (const Axes& axes : fewer_axes(best.side)) {
+    const TensorSide all = best.side;
+    const bool low_rate = best.cost < kLowRate * static_cast<double>(all.elements);
+    const Axes needed{!low_rate && pays_many_times(all, 0), !low_rate && pays_many_times(all, 1),
+                      !low_rate && pays_many_times(all, 2)};
+    for (const Axes& axes : fewer_axes(all)) {
+        if ((needed.rows && !axes.rows) || (needed.columns && !axes.columns) ||
+            (needed.positions && !axes.positions))
+            continue;
         Candidate one = with_axes(best.side, values, axes);
         const double margin = best.side.elements < kTryAxesBelow ? 0 : kLeastSaving * best.cost;
         if (one.cost < best.cost - margin) best = std::move(one);

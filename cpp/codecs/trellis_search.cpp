@@ -180,7 +180,8 @@ Study::Outcome Study::prepare(double step, const Search* from, int rounds, std::
             }
             const bool last = round + 1 == rounds;
             search_sample(one.used, sample, threads, one.statistics, last && is_whole() ? &levels : nullptr);
-            take_prices(one.statistics, one.after, !one.after.only_parameters);
+            // Nothing begins where a single turn ends.
+            if (rounds > 1) take_prices(one.statistics, one.after, !one.after.only_parameters);
         }
         // What a plan will make of these paths: tables for the classes that gave them their order.
         one.made = one.used.model;
