@@ -46,7 +46,7 @@ _ERROR_TOLERANCE = 0.01 / 3.0102999566398121
 # Files up to this size and rate, where a codec's ways to code differ most and cost least to try, are coded in each, so
 # that more bits never give more error.
 _VARIED_BITS, _VARIED_RATE = 8 << 14, 2.0
-# Of an error with another strength or alphabet, from a step nearby; sizes take as many as ever.
+# With another strength or alphabet, from a step nearby.
 _FEW_TRIALS = 8
 # Codecs look at their parts again when the step has moved by this factor.
 _SIMILAR = 1.6
@@ -409,8 +409,11 @@ def _meet_size(
             others: Iterable[_Problem] = problem.variants()
             if outcome.miss > MISSED:
                 others = chain(problem.strengths(), others)
+            step = outcome.step
             outcome = _first_good(
-                outcome, others, lambda other: search_size(other, bits, overhead_bits, progress)
+                outcome,
+                others,
+                lambda other: search_size(other, bits, overhead_bits, progress, step, _FEW_TRIALS),
             )
         return outcome.problem.settings(outcome.step)
     least, most = outcome

@@ -75,19 +75,25 @@ class Settled:
 
 
 def search_size(
-    problem: Problem, bits: float, overhead_bits: int, progress: Callable[[float], None] | None
+    problem: Problem,
+    bits: float,
+    overhead_bits: int,
+    progress: Callable[[float], None] | None,
+    guess: float | None = None,
+    trials: int = MAX_TRIALS,
 ) -> Settled | tuple[float, float]:
-    """The step whose file has ``bits``; the (least, greatest) size if none has."""
+    """The step whose file has ``bits``; the (least, greatest) size if none has. ``guess`` is a step nearby, if known."""
     n = problem.elements
 
     def measure(step: float) -> float:
         return (problem.trial(step).bits + overhead_bits) / n
 
-    # A weight of standard deviation s costs about log2(s / step) + 2.05 bits, never less than some tenths.
-    payload = max(0.3, (bits - overhead_bits) / n)
-    guess = problem.deviation * exp2(2.05 - payload)
+    if guess is None:
+        # A weight of standard deviation s costs about log2(s / step) + 2.05 bits, never less than some tenths.
+        payload = max(0.3, (bits - overhead_bits) / n)
+        guess = problem.deviation * exp2(2.05 - payload)
     # At most a bit per weight and octave: the search never goes too far towards steps that are too fine.
-    found = search(problem, measure, bits / n, guess, -1.0, _SIZE_TOLERANCE * bits / n, progress)
+    found = search(problem, measure, bits / n, guess, -1.0, _SIZE_TOLERANCE * bits / n, progress, trials)
     if not isinstance(found, float):
         return found[0] * n, found[1] * n
     if bits > ENCODED_BITS:
