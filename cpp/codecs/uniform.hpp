@@ -8,6 +8,7 @@
 #pragma once
 
 #include <cstdint>
+#include <mutex>
 #include <optional>
 #include <span>
 #include <string>
@@ -93,7 +94,9 @@ class UniformPlan {
     std::vector<rans::Frequencies> tables_;
     std::vector<uniform::Offsets> offsets_;        // per table
     std::vector<uniform::Thresholds> thresholds_;  // per context
-    std::optional<rans::Encoder> encoder_;
+    std::vector<rans::Frequencies> per_context_;
+    mutable std::once_flag with_first_chunk_;  // budgets try many plans and code one
+    mutable std::optional<rans::Encoder> encoder_;
     unsigned lanes_ = 1;
     bool has_extra_ = false;
     Bytes model_;

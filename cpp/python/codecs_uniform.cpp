@@ -11,7 +11,7 @@ struct HeldUniform {
     BufferView data;
     std::optional<BufferView> importance;
     std::shared_ptr<ColumnStudy> study;
-    std::optional<UniformPlan> plan;
+    std::unique_ptr<UniformPlan> plan;  // not to be moved
 };
 
 constexpr std::size_t kElementsAlone = std::size_t{1}
@@ -64,11 +64,12 @@ py::list make_uniform_plans(const py::sequence& parts, const py::sequence& setti
             if (inputs[i].data.size() < kElementsAlone) {
                 small.push_back(i);
             } else {
-                held[i]->plan.emplace(inputs[i], options, threads);
+                held[i]->plan = std::make_unique<UniformPlan>(inputs[i], options, threads);
             }
         }
-        parallel_for(small.size(), threads,
-                     [&](std::size_t i) { held[small[i]]->plan.emplace(inputs[small[i]], options, 1); });
+        parallel_for(small.size(), threads, [&](std::size_t i) {
+            held[small[i]]->plan = std::make_unique<UniformPlan>(inputs[small[i]], options, 1);
+        });
     }
     py::list out;
     for (auto& h : held) out.append(h);

@@ -82,7 +82,7 @@ def search_size(
     guess: float | None = None,
     trials: int = MAX_TRIALS,
 ) -> Settled | tuple[float, float]:
-    """The step whose file has ``bits``; the (least, greatest) size if none has. ``guess`` is a step nearby, if known."""
+    """The step whose file has ``bits``; the (least, greatest) size if none has. ``guess``: a step nearby, if known."""
     n = problem.elements
 
     def measure(step: float) -> float:

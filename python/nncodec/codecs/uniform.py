@@ -14,6 +14,7 @@ from typing import Any, ClassVar, Literal
 
 from nncodec._core import (
     ChunkDecoder,
+    ColumnStudy,
     UniformPlan,
     uniform_decoder,
     uniform_encode,
@@ -25,6 +26,7 @@ from nncodec.codecs.base import Encoded, LossyCodec, Part, Setting, Trial, in_wi
 __all__ = ["Uniform"]
 
 _QUANTISABLE = {1: 8, 2: 4, 3: 2, 4: 2}  # element type code: bytes
+_MOST_KEPT = 128  # plans of a trial, of up to 200 kB
 
 
 @dataclass(frozen=True)
@@ -88,23 +90,37 @@ class Uniform(LossyCodec):
         return [Encoded(plan.chunk_elements, plan.model, of) for plan, of in zip(plans, chunks, strict=True)]
 
     def study(self, parts: Sequence[Part], settings: Sequence[Setting], threads: int) -> list[Any]:
-        """What transforms of the columns need, to be found with the first trial."""
-        return [uniform_study(part.dtype, part.shapes) for part in parts]
+        """What transforms of the columns need, to be found with the first trial, and the plan of the last one."""
+        return [_Study(uniform_study(part.dtype, part.shapes)) for part in parts]
 
     def trial(self, parts: Sequence[Part], settings: Sequence[Setting], threads: int) -> list[Trial]:
         """Size and error at these settings: statistics of every weight, but no payload."""
-        return [Trial(plan.bits, plan.squared_error) for plan in self._plans(parts, settings, threads)]
+        plans = self._plans(parts, settings, threads)
+        for plan, setting in zip(plans, settings, strict=True):
+            if setting.study is not None and len(parts) <= _MOST_KEPT:
+                setting.study.last = (setting.step, plan)
+        return [Trial(plan.bits, plan.squared_error) for plan in plans]
 
     def _plans(self, parts: Sequence[Part], settings: Sequence[Setting], threads: int) -> list[UniformPlan]:
-        return uniform_plans(
-            [(p.dtype, p.shapes, p.data, ", ".join(map(repr, p.names)) or "a tensor") for p in parts],
-            [(s.step, s.importance, s.study) for s in settings],
+        plans = [None if s.study is None else s.study.plan_at(s.step) for s in settings]
+        missing = [i for i, plan in enumerate(plans) if plan is None]
+        made = uniform_plans(
+            [
+                (p.dtype, p.shapes, p.data, ", ".join(map(repr, p.names)) or "a tensor")
+                for p in (parts[i] for i in missing)
+            ],
+            [
+                (s.step, s.importance, None if s.study is None else s.study.columns)
+                for s in (settings[i] for i in missing)
+            ],
             self.reconstruction == "centroid",
             self.strength,
             self.classes == "auto",
             self.transform,
             threads,
         )
+        found = dict(zip(missing, made, strict=True))
+        return [found[i] if plan is None else plan for i, plan in enumerate(plans)]
 
     @staticmethod
     def _lazily(plan: UniformPlan, part: Part, threads: int) -> Encoded:
@@ -132,6 +148,17 @@ class Uniform(LossyCodec):
         if len(model) > 5 and model[5] == 1:
             facts["transform"] = "klt"
         return facts
+
+
+@dataclass
+class _Study:
+    """What trials of one part leave to later ones."""
+
+    columns: ColumnStudy | None
+    last: tuple[float, UniformPlan] | None = None  # of the last trial: step and plan
+
+    def plan_at(self, step: float) -> UniformPlan | None:
+        return self.last[1] if self.last is not None and self.last[0] == step else None
 
 
 def _as_double(bits: int) -> float:
