@@ -74,6 +74,11 @@ double floor_of(double step, double mean, const klt::Moments& moments, std::size
 
 }  // namespace
 
+Evaluation Study::evaluation(std::size_t n, double step, std::size_t threads) const noexcept {
+    const auto all = static_cast<double>(std::max<std::size_t>(elements(), 1));
+    return {options_.classes, step, static_cast<double>(n) / all, threads};
+}
+
 void Study::choose_steps() {
     const std::vector<Shape>& shapes = coded_shapes_;
     std::size_t first = 0;
@@ -204,7 +209,7 @@ class Study::Chooser {
         std::vector<float> made;
         for (std::size_t t = 0; t < best_.size(); ++t) {
             const std::span<const float> x = coefficients(best_[t].side, t, with, made);
-            evaluation(t).try_fewer_axes(x, best_[t]);
+            evaluation_of(t).try_fewer_axes(x, best_[t]);
             for (const float c : x)
                 study.largest_ = std::max(study.largest_, static_cast<double>(std::abs(c)));
             if (best_[t].side.kernels == Kernels::basis || of_columns_)
@@ -251,9 +256,8 @@ class Study::Chooser {
         return made;
     }
 
-    Evaluation evaluation(std::size_t t) const {
-        const auto all = static_cast<double>(std::max<std::size_t>(study_.elements(), 1));
-        return {study_.options_.classes, step_, static_cast<double>(numbers_[t].size()) / all, threads_};
+    Evaluation evaluation_of(std::size_t t) const noexcept {
+        return study_.evaluation(numbers_[t].size(), step_, threads_);
     }
 
     Candidate candidate(std::size_t t, Kernels kernels, const Model& with) const {
@@ -261,13 +265,13 @@ class Study::Chooser {
         side.kernels = kernels;
         std::vector<float> made;
         const std::span<const float> x = coefficients(side, t, with, made);
-        Candidate found = evaluation(t).first(side, x);
+        Candidate found = evaluation_of(t).first(side, x);
         if (kernels != Kernels::plain || with.basis_of_columns || side.has_steps() ||
             !side.layout.is_stored())
             return found;
         for (const auto& [rows, columns] : other_splits(shapes_[t])) {
             side.set_split(shapes_[t], rows, columns);
-            Candidate other = evaluation(t).first(side, x);
+            Candidate other = evaluation_of(t).first(side, x);
             if (other.cost < found.cost) found = std::move(other);
         }
         return found;

@@ -1,5 +1,6 @@
 // In which order of their axes an encoder of the trellis codec codes tensors.
 #include <algorithm>
+#include <array>
 #include <optional>
 #include <utility>
 
@@ -10,12 +11,20 @@
 namespace nncodec::trellis_codec {
 namespace {
 
-constexpr double kLeastSaving = 0.003;                     // of a layout: decoders pay with a copy
+// What another layout must save, as a share of the tensor's cost: decoders pay with a copy. More where the
+// last dimensions may well be a kernel's, for readers of payload version 1 know no layouts.
+constexpr double kLeastSavingOfLayout = 0.003;
+constexpr double kLeastSavingOfKernel = 0.02;
+constexpr double kBitsOfStep = 4;                          // about
 constexpr std::size_t kWidestKernel = 15;                  // larger dimensions are channels
 constexpr std::size_t kMostAtOnce = std::size_t{1} << 20;  // elements of a chunk
 
-// Whether the last dimensions may be channels, not places in a kernel.
-bool may_have_channels_last(const Shape& shape) {
+bool may_end_in_kernel(const Shape& shape) {
+    return std::all_of(shape.begin() + 2, shape.end(), [](std::size_t n) { return n <= kWidestKernel; });
+}
+
+// Whether one of the last two dimensions may be channels, not places in a kernel.
+bool may_end_in_channels(const Shape& shape) {
     return shape.size() >= 3 && std::max(shape.back(), shape[shape.size() - 2]) > shape[1];
 }
 
@@ -26,84 +35,112 @@ bool may_have_channels_last(const Shape& shape) {
 class Study::LayoutCosts {
   public:
     LayoutCosts(const Study& study, double step, std::size_t threads)
-        : study_(study), numbers_(study.source_, study.skeleton_.tensors), step_(step), threads_(threads) {}
-
-    bool is_possible(std::size_t t, LayoutKind kind) const {
-        const Shape& shape = study_.shapes_[t];
-        if (numbers_[t].empty() || !may_have_channels_last(shape)) return false;
-        const Layout layout = layout_of(kind, shape);
-        const Shape made = coded_shape(kind, shape);
-        if (layout.places < 2 || *std::max_element(made.begin() + 2, made.end()) > kWidestKernel)
-            return false;
-        const bool by_rows = study_.shapes_.size() == 1 && kind == LayoutKind::channels_last;
-        return by_rows ? layout.row() <= kChunkElements : study_.elements() <= kMostAtOnce;
+        : study_(study), numbers_(study.source_, study.skeleton_.tensors), step_(step), threads_(threads) {
+        const std::span<const float> w = study.stored_importance_;
+        has_steps_ = std::any_of(w.begin(), w.end(), [&](float x) { return x != w.front(); });
     }
 
     double stored(std::size_t t) const {
-        const Shape& shape = study_.shapes_[t];
-        TensorSide side = study_.skeleton_.tensors[t];
-        side.set_split(shape, 1, 2);
-        double least = evaluation(t).first(side, numbers_[t]).cost;
+        const Shape shape = shape_of_part(t);
+        const std::span<const float> x = part(t);
+        double least = cost(shape, x, t);
+        if (has_steps_) return least;
+        TensorSide side = side_of(shape);
         for (const auto& [rows, columns] : other_splits(shape)) {
             side.set_split(shape, rows, columns);
-            least = std::min(least, evaluation(t).first(side, numbers_[t]).cost);
+            least = std::min(least, study_.evaluation(x.size(), step_, threads_).first(side, x).cost);
         }
         return least;
     }
 
     double coded(std::size_t t, LayoutKind kind) const {
-        const Shape made = coded_shape(kind, study_.shapes_[t]);
-        Model model;
-        TensorSide& side = model.tensors.emplace_back(study_.skeleton_.tensors[t]);
-        side.set_split(made, 1, 2);
-        side.set_kernel(made);
-        std::vector<float> x(numbers_[t].size());
-        to_coded(layout_of(kind, study_.shapes_[t]), numbers_[t], x);
-        const double plain = evaluation(t).first(side, x).cost;
-        if (!study_.options_.transform || !dct::Transform::possible(side.kernel_height, side.kernel_width))
-            return plain;
-        side.kernels = Kernels::cosines;
-        apply_transforms(model, 0, x);
-        return std::min(plain, evaluation(t).first(side, x).cost);
+        const Shape shape = shape_of_part(t);
+        std::vector<float> x(part(t).size());
+        to_coded(layout_of(kind, shape), part(t), x);
+        return cost(coded_shape(kind, shape), x, t);
     }
 
   private:
-    Evaluation evaluation(std::size_t t) const {
-        const auto all = static_cast<double>(std::max<std::size_t>(study_.elements(), 1));
-        return {study_.options_.classes, step_, static_cast<double>(numbers_[t].size()) / all, threads_};
+    // Of a tensor that is too large to be kernels first, some rows will do.
+    Shape shape_of_part(std::size_t t) const {
+        Shape shape = study_.shapes_[t];
+        const std::size_t row = numbers_[t].size() / shape[0];
+        if (numbers_[t].size() > kMostAtOnce) shape[0] = std::max<std::size_t>(kChunkElements / row, 1);
+        return shape;
+    }
+    std::span<const float> part(std::size_t t) const {
+        const std::size_t row = numbers_[t].size() / study_.shapes_[t][0];
+        return numbers_[t].first(shape_of_part(t)[0] * row);
+    }
+
+    static TensorSide side_of(const Shape& shape) {
+        TensorSide side;
+        side.set_split(shape, 1, 2);
+        side.set_kernel(shape);
+        side.elements = side.rows * side.row_elements();
+        return side;
+    }
+
+    double cost(const Shape& shape, std::span<const float> x, std::size_t t) const {
+        const Evaluation evaluation = study_.evaluation(numbers_[t].size(), step_, threads_);
+        Model model;
+        TensorSide& side = model.tensors.emplace_back(side_of(shape));
+        const double plain = evaluation.first(side, x).cost;
+        if (has_steps_)  // of rows and columns, and then no transform
+            return plain + kBitsOfStep * static_cast<double>(side.rows + side.row_elements());
+        if (!study_.options_.transform || !may_end_in_kernel(shape) ||
+            !dct::Transform::possible(side.kernel_height, side.kernel_width))
+            return plain;
+        side.kernels = Kernels::cosines;
+        std::vector<float> transformed(x.begin(), x.end());
+        apply_transforms(model, 0, transformed);
+        return std::min(plain, evaluation.first(side, transformed).cost);
     }
 
     const Study& study_;
     Numbers numbers_;
     double step_;
     std::size_t threads_;
+    bool has_steps_ = false;  // as importance asks
 };
 
-// All tensors of a network follow one custom, so they decide together.
+bool Study::can_have_layout(std::size_t t, LayoutKind kind) const {
+    const Shape& shape = shapes_[t];
+    if (skeleton_.tensors[t].elements == 0 || !may_end_in_channels(shape)) return false;
+    const Layout layout = layout_of(kind, shape);
+    if (layout.places < 2 || !may_end_in_kernel(coded_shape(kind, shape))) return false;
+    const bool by_rows = shapes_.size() == 1 && kind == LayoutKind::channels_last;
+    return by_rows ? layout.row() <= kChunkElements : elements() <= kMostAtOnce;
+}
+
+// All tensors of a record are likely to follow one custom, so they decide together.
 void Study::choose_layouts(double step, std::size_t threads) {
-    if (std::none_of(shapes_.begin(), shapes_.end(), may_have_channels_last)) return;
+    constexpr std::array kKinds{LayoutKind::channels_last, LayoutKind::kernels_first};
+    std::array<std::vector<std::size_t>, kKinds.size()> possible;
+    for (std::size_t k = 0; k < kKinds.size(); ++k) {
+        for (std::size_t t = 0; t < shapes_.size(); ++t) {
+            if (can_have_layout(t, kKinds[k])) possible[k].push_back(t);
+        }
+    }
+    if (possible[0].empty() && possible[1].empty()) return;
     const LayoutCosts costs(*this, step, threads);
     std::vector<std::optional<double>> stored(shapes_.size());
-    auto best = LayoutKind::stored;
+    std::optional<std::size_t> best;
     double most = 0;
-    for (const auto kind : {LayoutKind::channels_last, LayoutKind::kernels_first}) {
-        double all = 0;
+    for (std::size_t k = 0; k < kKinds.size(); ++k) {
         double saved = 0;
-        for (std::size_t t = 0; t < shapes_.size(); ++t) {
-            if (!costs.is_possible(t, kind)) continue;
+        for (const std::size_t t : possible[k]) {
             if (!stored[t]) stored[t] = costs.stored(t);
-            all += *stored[t];
-            saved += *stored[t] - costs.coded(t, kind);
+            const double least = may_end_in_kernel(shapes_[t]) ? kLeastSavingOfKernel : kLeastSavingOfLayout;
+            saved += (1 - least) * *stored[t] - costs.coded(t, kKinds[k]);
         }
-        saved -= kLeastSaving * all;
         if (!(saved > most)) continue;
         most = saved;
-        best = kind;
+        best = k;
     }
-    for (std::size_t t = 0; t < shapes_.size(); ++t) {
-        if (best != LayoutKind::stored && costs.is_possible(t, best))
-            skeleton_.tensors[t].layout = layout_of(best, shapes_[t]);
-    }
+    if (!best) return;
+    for (const std::size_t t : possible[*best])
+        skeleton_.tensors[t].layout = layout_of(kKinds[*best], shapes_[t]);
 }
 
 void Study::take_layouts() {

@@ -42,7 +42,7 @@ std::vector<Axes> fewer_axes(const TensorSide& side) {
 // many bits as bits_of_classes says, less what comes of measuring them by few elements.
 bool pays_many_times(const TensorSide& side, std::size_t axis) {
     const std::vector<std::int16_t>& scales = side.scales[axis];
-    if (scales.size() < 2) return false;
+    if (scales.size() < 2 || side.elements / scales.size() < kTryWithoutBelow) return false;
     const auto n = static_cast<double>(scales.size());
     const auto elements = static_cast<double>(side.elements);
     double sum = 0;

@@ -47,6 +47,7 @@ void copy_bytes(const Layout& layout, std::span<const std::uint8_t> stored,
 
 Layout layout_of(LayoutKind kind, std::span<const std::size_t> shape) noexcept {
     const std::size_t d = shape.size();
+    if (d < 3) return {};
     const auto product = [&](std::size_t from, std::size_t count) {
         const auto of = shape.subspan(from, count);
         return std::accumulate(of.begin(), of.end(), std::size_t{1}, std::multiplies<>());
@@ -86,8 +87,6 @@ void to_coded(const Layout& layout, std::span<const float> stored, std::span<flo
 void to_coded(const Layout& layout, std::size_t element_bytes, std::span<const std::uint8_t> stored,
               std::span<std::uint8_t> coded) noexcept {
     switch (element_bytes) {
-        case 1:
-            return copy_bytes<1>(layout, stored, coded);
         case 2:
             return copy_bytes<2>(layout, stored, coded);
         case 4:

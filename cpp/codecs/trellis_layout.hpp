@@ -35,7 +35,7 @@ std::vector<std::size_t> coded_shape(LayoutKind kind, std::span<const std::size_
 // Whole rows from the order of coding to that of storage, or back; with `kernels_first`, all of them.
 void to_stored(const Layout& layout, std::span<const float> coded, std::span<float> stored) noexcept;
 void to_coded(const Layout& layout, std::span<const float> stored, std::span<float> coded) noexcept;
-// Elements of 1, 2, 4 or 8 bytes.
+// Elements of 2, 4 or 8 bytes.
 void to_coded(const Layout& layout, std::size_t element_bytes, std::span<const std::uint8_t> stored,
               std::span<std::uint8_t> coded) noexcept;
 

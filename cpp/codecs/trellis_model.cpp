@@ -58,11 +58,13 @@ void TensorSide::set_kernel(std::span<const std::size_t> shape) noexcept {
     for (std::size_t i = 2; i + 1 < shape.size(); ++i) kernel_height *= shape[i];
 }
 
-void TensorSide::sums(std::size_t first, std::span<std::uint8_t> out, const SumMap& map) const {
-    const auto clamped = [&map](int sum) { return map[static_cast<std::size_t>(std::clamp(sum, 0, 255))]; };
+// of_one(sum) is a byte, of_row(own, parts, out) sets those of a row.
+template <typename OfOne, typename OfRow>
+void TensorSide::visit_sums(std::size_t first, std::span<std::uint8_t> out, OfOne of_one,
+                            OfRow of_row) const {
     if (out.empty()) return;
     if (!has_scales()) {
-        std::fill(out.begin(), out.end(), clamped(offset));
+        std::fill(out.begin(), out.end(), of_one(offset));
         return;
     }
     const std::size_t n = row_elements();
@@ -97,7 +99,7 @@ void TensorSide::sums(std::size_t first, std::span<std::uint8_t> out, const SumM
             const int own = offset + (scales[0].empty() ? 0 : scales[0][row]);
             const auto to = out.subspan(at, count);
             if (flat_rows) {
-                std::fill(to.begin(), to.end(), clamped(own));
+                std::fill(to.begin(), to.end(), of_one(own));
                 return;
             }
             if (long_rows) {
@@ -110,14 +112,26 @@ void TensorSide::sums(std::size_t first, std::span<std::uint8_t> out, const SumM
                 return;
             }
             const auto parts = std::span(std::as_const(in_row)).subspan(long_rows ? 0 : column, count);
-            if (&map == &kSums) {
-                class_order::sums_of_row(own, parts, to);
-            } else {
-                class_order::classes_of_row(own, parts, map, to);
-            }
+            of_row(own, parts, to);
             if (count != n) return;
             used.push_back(key);
             known[key] = static_cast<std::uint32_t>(at + 1);
+        });
+}
+
+void TensorSide::sums(std::size_t first, std::span<std::uint8_t> out) const {
+    visit_sums(
+        first, out, [](int sum) { return static_cast<std::uint8_t>(std::clamp(sum, 0, 255)); },
+        [](int own, std::span<const std::int16_t> parts, std::span<std::uint8_t> to) {
+            class_order::sums_of_row(own, parts, to);
+        });
+}
+
+void TensorSide::classes(std::size_t first, std::span<std::uint8_t> out, const SumMap& map) const {
+    visit_sums(
+        first, out, [&map](int sum) { return map[static_cast<std::size_t>(std::clamp(sum, 0, 255))]; },
+        [&map](int own, std::span<const std::int16_t> parts, std::span<std::uint8_t> to) {
+            class_order::classes_of_row(own, parts, map, to);
         });
 }
 
@@ -208,7 +222,7 @@ void Model::classes_of(std::size_t first, std::span<std::uint8_t> out) const {
     const SumMap map = class_of_sum();
     for_each_part(tensors, first, out.size(),
                   [&](const TensorSide& tensor, std::size_t from, std::size_t at, std::size_t count) {
-                      tensor.sums(from, out.subspan(at, count), map);
+                      tensor.classes(from, out.subspan(at, count), map);
                   });
 }
 

@@ -36,13 +36,6 @@ using SumMap = class_order::Map;
 
 enum class Kernels : std::uint8_t { plain, basis, cosines };
 
-// The sums themselves.
-inline constexpr SumMap kSums = [] {
-    SumMap map{};
-    for (std::size_t sum = 0; sum < map.size(); ++sum) map[sum] = static_cast<std::uint8_t>(sum);
-    return map;
-}();
-
 // One tensor as a matrix of rows x (columns x positions), in the order of coding.
 struct TensorSide {
     std::size_t elements = 0;
@@ -71,11 +64,16 @@ struct TensorSide {
     void set_split(std::span<const std::size_t> shape, unsigned a, unsigned b) noexcept;
     void set_kernel(std::span<const std::size_t> shape) noexcept;
 
-    // What a map makes of the sums that make classes, of `out.size()` elements from `first` on.
-    void sums(std::size_t first, std::span<std::uint8_t> out, const SumMap& map = kSums) const;
+    // The sums that make classes, of `out.size()` elements from `first` on; and what a map makes of them.
+    void sums(std::size_t first, std::span<std::uint8_t> out) const;
+    void classes(std::size_t first, std::span<std::uint8_t> out, const SumMap& map) const;
     // Multiplies by the elements' steps, or divides.
     void multiply_steps(std::size_t first, std::span<float> values) const;
     void divide_steps(std::size_t first, std::span<float> values) const;
+
+  private:
+    template <typename OfOne, typename OfRow>
+    void visit_sums(std::size_t first, std::span<std::uint8_t> out, OfOne of_one, OfRow of_row) const;
 };
 
 // 2^(eighths / 8); at most kMaxStepExponent in size.

@@ -136,7 +136,7 @@ bool read_side(SideReader& in, Model& model, std::span<const Shape> shapes, unsi
     return !model.parametric;
 }
 
-void check_layout(const ByteReader& in, const Model& model, std::size_t chunk_elements) {
+void check_chunks(const ByteReader& in, const Model& model, std::size_t chunk_elements) {
     const bool alone = model.tensors.size() == 1;
     if (model.by_columns) {
         if (!alone || !model.tensors[0].has_split()) in.fail("order", "needs one tensor with a split");
@@ -251,7 +251,7 @@ Model read_model(ByteView bytes, std::span<const Shape> shapes, std::size_t chun
         }
     }
     in.expect_end("model");
-    check_layout(in, model, chunk_elements);
+    check_chunks(in, model, chunk_elements);
     return model;
 }
 

@@ -9,6 +9,7 @@
 
 #include "codecs/trellis.hpp"
 #include "codecs/trellis_classes.hpp"
+#include "codecs/trellis_evaluation.hpp"
 #include "quantize/float_source.hpp"
 
 namespace nncodec::trellis_codec {
@@ -55,6 +56,13 @@ class Study {
     const FloatSource& stored_source() const noexcept { return stored_source_; }
     std::span<const float> stored_importance() const noexcept { return stored_importance_; }
 
+    // It refers to its own memory.
+    Study(const Study&) = delete;
+    Study& operator=(const Study&) = delete;
+
+    // Of tensors, or parts of them, of so many elements.
+    Evaluation evaluation(std::size_t n, double step, std::size_t threads) const noexcept;
+
     // Searches the sample so many times, from the tables of `from` if it is given, else from a guess.
     struct Outcome {
         Search used;   // by the last search
@@ -84,6 +92,7 @@ class Study {
     class Chooser;
 
     void check(const TrellisInput& input, std::size_t threads);
+    bool can_have_layout(std::size_t tensor, LayoutKind kind) const;
     void choose_layouts(double step, std::size_t threads);
     void take_layouts();  // all that follows sees tensors in the order of coding
     void choose_steps();

@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 import nncodec
-from nncodec.codecs import LowRank, Trellis, Uniform
+from nncodec.codecs import LowRank, Trellis
 from nncodec.codecs.base import Encoded, Part, Setting
 
 # Where axes of (output, input, places ...) go: channels last, places first.
@@ -36,8 +36,9 @@ def encode(x: NDArray[np.generic], dtype: int = 2, weights: NDArray[np.float32] 
     return Encoded(made.chunk_elements, made.model, list(made.chunks), made.version)
 
 
-@pytest.mark.parametrize("weighted", [False, True])
-@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize(
+    ("order", "weighted"), [(order, False) for order in ORDERS] + [(order, True) for order in ORDERS[1::2]]
+)
 def test_payloads_are_those_of_torchs_order(order: tuple[int, ...], weighted: bool) -> None:
     x = of_order(order)
     w = np.random.default_rng(1).uniform(0.5, 2, x.shape).astype(np.float32) if weighted else None
@@ -100,20 +101,52 @@ def test_large_tensors(shape: tuple[int, ...], chunks: int, version: int, tmp_pa
         np.testing.assert_array_equal(file.get_slice("w")[1:3], one[1:3])
 
 
-@pytest.mark.parametrize("x", [kernels(64, 1, 3, 3), kernels(30, 2, 3, 3), kernels(20, 20, 1, 1)])
-def test_kernels_of_odd_shapes(x: NDArray[np.float32]) -> None:
-    for order in ORDERS[2:4]:
-        w = np.ascontiguousarray(x.transpose(order))
-        got = nncodec.decode(nncodec.encode({"w": w}, Trellis(8), rel_mse=0.01), framework="np")["w"]
-        assert np.square(got - w).sum() == pytest.approx(0.01 * np.square(w).sum(), rel=0.02)
+@pytest.mark.parametrize(
+    "shape", [(400, 1, 5, 5), (200, 2, 7, 7), (96, 3, 11, 11), (500, 1, 3, 3, 3), (800, 1, 9)]
+)
+@pytest.mark.parametrize("rel_mse", [0.1, 0.01])
+def test_torchs_order_is_left_alone_where_inputs_are_few(shape: tuple[int, ...], rel_mse: float) -> None:
+    auto, stored = (
+        nncodec.encode({"w": kernels(*shape)}, Trellis(8, layouts=layouts), rel_mse=rel_mse)
+        for layouts in ("auto", "stored")
+    )
+    assert auto == stored
+
+
+@pytest.mark.parametrize(("order", "most"), [((0, 2, 3, 1), 1.005), ((2, 3, 1, 0), 0.8)])
+def test_steps_of_rows_and_columns_count(order: tuple[int, ...], most: float) -> None:
+    x = np.ascontiguousarray(of_order(order).transpose(order))
+    importance = {"w": np.exp(np.random.default_rng(3).standard_normal(x.shape)).astype(np.float32)}
+    auto, stored = (
+        len(nncodec.encode({"w": x}, Trellis(8, layouts=layouts), rel_mse=0.01, importance=importance))
+        for layouts in ("auto", "stored")
+    )
+    assert auto < most * stored
+
+
+@pytest.mark.parametrize("order", ORDERS[2:4])
+@pytest.mark.parametrize("shape", [(64, 1, 3, 3), (64, 6, 5, 1), (1, 200, 3, 3)])
+def test_kernels_of_odd_shapes(order: tuple[int, ...], shape: tuple[int, ...]) -> None:
+    x = np.ascontiguousarray(kernels(*shape).transpose(order))
+    blob = nncodec.encode({"w": x}, Trellis(8), rel_mse=0.01)
+    got = nncodec.decode(blob, framework="np")["w"]
+    assert np.square(got - x).sum() == pytest.approx(0.01 * np.square(x).sum(), rel=0.02)
+
+
+def test_description(tmp_path: Path) -> None:
+    x = of_order((0, 2, 3, 1))
+    for name, w in (("torch", x), ("last", np.ascontiguousarray(x.transpose(0, 2, 3, 1)))):
+        nncodec.save_file({"w": w}, tmp_path / name, Trellis(8), rel_mse=0.01)
+        with nncodec.open(tmp_path / name) as file:
+            assert file.info("w").options.get("layouts", False) == (name == "last")
 
 
 def test_a_codec_within_another_has_no_layouts() -> None:
     depthwise = np.ascontiguousarray(kernels(64, 1, 3, 3).transpose(1, 2, 3, 0))
     assert encode(depthwise).version == 2
-    for codec in (LowRank(rank=2, inner=Trellis(8)), LowRank(rank=2, inner=Uniform())):
-        got = nncodec.decode(nncodec.encode({"w": depthwise}, codec, rel_mse=0.01), framework="np")["w"]
-        assert np.square(got - depthwise).sum() == pytest.approx(0.01 * np.square(depthwise).sum(), rel=0.02)
+    codec = LowRank(rank=2, inner=Trellis(8))
+    got = nncodec.decode(nncodec.encode({"w": depthwise}, codec, rel_mse=0.01), framework="np")["w"]
+    assert np.square(got - depthwise).sum() == pytest.approx(0.01 * np.square(depthwise).sum(), rel=0.02)
 
 
 def test_without_layouts_the_payload_is_of_version_1() -> None:

@@ -48,7 +48,8 @@ class Trellis(LossyCodec):
         ``importance`` varies along a row are not transformed.
     layouts : {"auto", "stored"}
         Kernels of convolutions whose channels come last, or whose places come first, are coded in torch's order
-        (output, input, places) where that saves something, or none. Files with such kernels need nncodec 0.2 to read.
+        (output, input, places) where that saves something, or none. Readers that know payload version 1 only refuse
+        files with such kernels.
     classes : {"auto", "none"}
         Scales of rows, columns and places in a kernel where they save more than they cost, or none.
     reconstruction : {"centroid", "midpoint"}
@@ -215,6 +216,8 @@ class Trellis(LossyCodec):
         transform = {1: "klt", 3: "kernel klt", 5: "klt", 7: "kernel klt"}.get(model[6])
         if transform is not None:
             facts["transform"] = transform
+        if version > 1:
+            facts["layouts"] = True
         return facts
 
 
