@@ -48,7 +48,8 @@ class Study::LayoutCosts {
         TensorSide side = side_of(shape);
         for (const auto& [rows, columns] : other_splits(shape)) {
             side.set_split(shape, rows, columns);
-            least = std::min(least, study_.evaluation(x.size(), step_, threads_).first(side, x).cost);
+            least =
+                std::min(least, study_.evaluation(numbers_[t].size(), step_, threads_).first(side, x).cost);
         }
         return least;
     }
