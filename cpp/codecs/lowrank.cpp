@@ -24,7 +24,8 @@ std::unique_ptr<ChunkDecoder> inner_decoder(ByteReader& in, std::uint8_t codec, 
                                             std::span<const Shape> shapes, std::size_t chunk_elements,
                                             ByteView model) {
     if (codec == kUniform) return std::make_unique<UniformDecoder>(dtype, shapes, chunk_elements, model);
-    if (codec == kTrellis) return std::make_unique<TrellisDecoder>(dtype, shapes, chunk_elements, model, 1);
+    if (codec == kTrellis)
+        return std::make_unique<TrellisDecoder>(dtype, shapes, chunk_elements, model, 1);  // version
     in.fail("codec of the factors", "is " + std::to_string(codec) + ", none of 2 and 3");
 }
 

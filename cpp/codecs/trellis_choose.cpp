@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "codecs/trellis_evaluation.hpp"
+#include "codecs/trellis_importance.hpp"
 #include "codecs/trellis_scales.hpp"
 #include "codecs/trellis_side.hpp"
 #include "codecs/trellis_study.hpp"
@@ -20,20 +21,6 @@ constexpr std::size_t kFewestColumns = 16;  // of a column transform
 constexpr std::size_t kRowsPerColumn = 4;
 constexpr double kBitsPerEntry = 2;    // of a basis: about four bits for each degree of freedom
 constexpr double kErrorOfStep = 0.17;  // squared error over that of a step
-constexpr int kMostSteps = 80;         // eighths of an octave that importance moves a step
-
-// Steps in eighths of an octave that make up for importance: step^2 x weight is the same everywhere.
-int eighths_for(double weight, double mean) noexcept {
-    const double ratio = std::clamp(weight / mean, 0x1p-20, 0x1p20);
-    const std::int64_t log2 = scales::fixed_log2(ratio);
-    return std::clamp(static_cast<int>((-log2 * 4 + (1 << 15)) >> 16), -kMostSteps, kMostSteps);
-}
-
-void set_steps(std::span<const double> weights, double mean, std::vector<std::int8_t>& steps) {
-    steps.clear();
-    for (const double w : weights) steps.push_back(static_cast<std::int8_t>(eighths_for(w, mean)));
-    if (std::all_of(steps.begin(), steps.end(), [](int e) { return e == 0; })) steps.clear();
-}
 
 // Bits that a transform saves on Gaussian rows, at an error of `floor` in each coefficient.
 double estimated_gain(const klt::Moments& moments, std::size_t n, double floor) {
@@ -90,24 +77,10 @@ void Study::choose_steps() {
         const auto weights = importance_.empty() ? importance_ : importance_.subspan(first, tensor.elements);
         first += tensor.elements;
         if (weights.empty()) continue;
-        if (tensor.elements == 0) continue;
-        const std::size_t n = tensor.row_elements();
-        if (tensor.rows + n > kMostNumbers) continue;  // than decoders read
-        std::vector<double> row(tensor.rows);
-        std::vector<double> column(n);
-        for (std::size_t i = 0; i < weights.size(); ++i) {
-            row[i / n] += static_cast<double>(weights[i]);
-            column[i % n] += static_cast<double>(weights[i]);
-        }
-        const double total = std::accumulate(row.begin(), row.end(), 0.0);
-        const double mean = total / static_cast<double>(weights.size());
+        const double mean = set_row_and_column_steps(tensor, weights);
         if (shapes.size() > 1) {
-            const int eighths = eighths_for(mean, importance_mean_);
-            if (eighths != 0) tensor.step = static_cast<std::int8_t>(eighths);
-        }
-        if (total > 0) {
-            if (tensor.rows > 1) set_steps(row, total / static_cast<double>(tensor.rows), tensor.row_steps);
-            if (n > 1) set_steps(column, total / static_cast<double>(n), tensor.column_steps);
+            const int step = step_for(mean, importance_mean_);
+            if (step != 0) tensor.step = static_cast<std::int8_t>(step);
         }
         has_steps_ = has_steps_ || tensor.has_steps();
     }
@@ -265,15 +238,11 @@ class Study::Chooser {
         side.kernels = kernels;
         std::vector<float> made;
         const std::span<const float> x = coefficients(side, t, with, made);
-        Candidate found = evaluation_of(t).first(side, x);
+        Candidate found = evaluation_of(t).with_all_axes(side, x);
         if (kernels != Kernels::plain || with.basis_of_columns || side.has_steps() ||
             !side.layout.is_stored())
             return found;
-        for (const auto& [rows, columns] : other_splits(shapes_[t])) {
-            side.set_split(shapes_[t], rows, columns);
-            Candidate other = evaluation_of(t).first(side, x);
-            if (other.cost < found.cost) found = std::move(other);
-        }
+        evaluation_of(t).try_other_splits(shapes_[t], x, found);
         return found;
     }
 

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "codecs/trellis_evaluation.hpp"
+#include "codecs/trellis_importance.hpp"
 #include "codecs/trellis_study.hpp"
 #include "codecs/trellis_transform.hpp"
 
@@ -36,29 +37,28 @@ class Study::LayoutCosts {
   public:
     LayoutCosts(const Study& study, double step, std::size_t threads)
         : study_(study), numbers_(study.source_, study.skeleton_.tensors), step_(step), threads_(threads) {
-        const std::span<const float> w = study.stored_importance_;
-        has_steps_ = std::any_of(w.begin(), w.end(), [&](float x) { return x != w.front(); });
+        std::size_t first = 0;
+        for (const TensorSide& tensor : study.skeleton_.tensors) {
+            const auto all = study.stored_importance_;
+            importance_.push_back(all.empty() ? all : all.subspan(first, tensor.elements));
+            first += tensor.elements;
+        }
     }
 
     double stored(std::size_t t) const {
         const Shape shape = shape_of_part(t);
-        const std::span<const float> x = part(t);
-        double least = cost(shape, x, t);
-        if (has_steps_) return least;
-        TensorSide side = side_of(shape);
-        for (const auto& [rows, columns] : other_splits(shape)) {
-            side.set_split(shape, rows, columns);
-            least =
-                std::min(least, study_.evaluation(numbers_[t].size(), step_, threads_).first(side, x).cost);
-        }
-        return least;
+        return cost(t, shape, part(t, numbers_[t]), part(t, importance_[t]), true);
     }
 
     double coded(std::size_t t, LayoutKind kind) const {
         const Shape shape = shape_of_part(t);
-        std::vector<float> x(part(t).size());
-        to_coded(layout_of(kind, shape), part(t), x);
-        return cost(coded_shape(kind, shape), x, t);
+        const Layout layout = layout_of(kind, shape);
+        const std::span<const float> w = part(t, importance_[t]);
+        std::vector<float> x(part(t, numbers_[t]).size());
+        std::vector<float> weights(w.size());
+        to_coded(layout, part(t, numbers_[t]), x);
+        if (!w.empty()) to_coded(layout, w, weights);
+        return cost(t, coded_shape(kind, shape), x, weights, false);
     }
 
   private:
@@ -69,40 +69,37 @@ class Study::LayoutCosts {
         if (numbers_[t].size() > kMostAtOnce) shape[0] = std::max<std::size_t>(kChunkElements / row, 1);
         return shape;
     }
-    std::span<const float> part(std::size_t t) const {
-        const std::size_t row = numbers_[t].size() / study_.shapes_[t][0];
-        return numbers_[t].first(shape_of_part(t)[0] * row);
+    std::span<const float> part(std::size_t t, std::span<const float> of) const {
+        return of.first(of.size() / study_.shapes_[t][0] * shape_of_part(t)[0]);
     }
 
-    static TensorSide side_of(const Shape& shape) {
-        TensorSide side;
+    double cost(std::size_t t, const Shape& shape, std::span<const float> x, std::span<const float> weights,
+                bool splits) const {
+        Model model;
+        TensorSide& side = model.tensors.emplace_back();
         side.set_split(shape, 1, 2);
         side.set_kernel(shape);
-        side.elements = side.rows * side.row_elements();
-        return side;
-    }
-
-    double cost(const Shape& shape, std::span<const float> x, std::size_t t) const {
+        side.elements = x.size();
+        if (!weights.empty()) set_row_and_column_steps(side, weights);
+        const double steps =
+            kBitsOfStep * static_cast<double>(side.row_steps.size() + side.column_steps.size());
         const Evaluation evaluation = study_.evaluation(numbers_[t].size(), step_, threads_);
-        Model model;
-        TensorSide& side = model.tensors.emplace_back(side_of(shape));
-        const double plain = evaluation.first(side, x).cost;
-        if (has_steps_)  // of rows and columns, and then no transform
-            return plain + kBitsOfStep * static_cast<double>(side.rows + side.row_elements());
-        if (!study_.options_.transform || !may_end_in_kernel(shape) ||
+        Candidate plain = evaluation.with_all_axes(side, x);
+        if (splits && !side.has_steps()) evaluation.try_other_splits(shape, x, plain);
+        if (!study_.options_.transform || !side.column_steps.empty() || !may_end_in_kernel(shape) ||
             !dct::Transform::possible(side.kernel_height, side.kernel_width))
-            return plain;
+            return plain.cost + steps;
         side.kernels = Kernels::cosines;
         std::vector<float> transformed(x.begin(), x.end());
         apply_transforms(model, 0, transformed);
-        return std::min(plain, evaluation.first(side, transformed).cost);
+        return std::min(plain.cost, evaluation.with_all_axes(side, transformed).cost) + steps;
     }
 
     const Study& study_;
     Numbers numbers_;
+    std::vector<std::span<const float>> importance_;  // of each tensor
     double step_;
     std::size_t threads_;
-    bool has_steps_ = false;  // as importance asks
 };
 
 bool Study::can_have_layout(std::size_t t, LayoutKind kind) const {

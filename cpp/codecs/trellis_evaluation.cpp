@@ -2,11 +2,10 @@
 
 #include <cmath>
 #include <numbers>
-#include <numeric>
+#include <utility>
 
 #include "codecs/trellis_estimate.hpp"
 #include "codecs/trellis_side.hpp"
-#include "codecs/trellis_study.hpp"
 
 namespace nncodec::trellis_codec {
 namespace {
@@ -16,8 +15,8 @@ constexpr std::size_t kTryWithoutBelow = 65;  // elements of a scale: fewer and 
 // What a large tensor must save to go without scales of some axis, as a share of its cost.
 constexpr double kLeastSaving = 0.0005;
 // Where scales are not put to the test.
-constexpr double kLowRate = 2.2;         // cost of an element from which it has more than a bit and a half
-constexpr double kManyTimes = 4;         // what scales save over what they take
+constexpr double kLowRate = 2.2;  // cost of an element, bits and error, below which scales are always tested
+constexpr double kManyTimes = 4;  // what scales save over what they take
 constexpr double kBitsOfScale = 4;       // about
 constexpr double kVarianceOfOne = 0.57;  // of a Gaussian's magnitude, over the square of its mean
 
@@ -88,7 +87,7 @@ Candidate Evaluation::with_axes(const TensorSide& side, std::span<const float> v
     return one;
 }
 
-Candidate Evaluation::first(const TensorSide& side, std::span<const float> values) const {
+Candidate Evaluation::with_all_axes(const TensorSide& side, std::span<const float> values) const {
     if (!can_have_scales(side)) return with_axes(side, values, {});
     return with_axes(side, values, {true, side.columns > 1, side.positions > 1});
 }
@@ -109,12 +108,17 @@ void Evaluation::try_fewer_axes(std::span<const float> values, Candidate& best) 
     }
 }
 
-std::vector<std::pair<unsigned, unsigned>> other_splits(const Shape& shape) {
+void Evaluation::try_other_splits(const Shape& shape, std::span<const float> values, Candidate& best) const {
     const auto dimensions = static_cast<unsigned>(shape.size());
-    if (dimensions < 3 || shape.back() <= shape[1]) return {};
-    std::vector<std::pair<unsigned, unsigned>> splits{{dimensions - 1, dimensions}};
-    if (dimensions > 3) splits.push_back({1, dimensions - 1});
-    return splits;
+    if (dimensions < 3 || shape.back() <= shape[1]) return;
+    const auto try_split = [&](unsigned rows, unsigned columns) {
+        TensorSide side = best.side;
+        side.set_split(shape, rows, columns);
+        Candidate other = with_all_axes(side, values);
+        if (other.cost < best.cost) best = std::move(other);
+    };
+    try_split(dimensions - 1, dimensions);
+    if (dimensions > 3) try_split(1, dimensions - 1);
 }
 
 }  // namespace nncodec::trellis_codec

@@ -30,14 +30,16 @@ struct Candidate {
     double cost = 0;  // bits, and error in bits
 };
 
-// Judges scales of a tensor's numbers at a step. `share` is that of the record's elements.
+// Judges scales of a tensor's numbers at a step. `share`: the tensor's elements over the record's.
 class Evaluation {
   public:
     Evaluation(bool classes, double step, double share, std::size_t threads) noexcept
         : classes_(classes), step_(step), share_(share), threads_(threads) {}
 
-    // With scales of all axes, if any.
-    Candidate first(const TensorSide& side, std::span<const float> values) const;
+    Candidate with_all_axes(const TensorSide& side, std::span<const float> values) const;
+    // With dimensions of rows, and of rows and columns, of tensors whose channels come last, where that is
+    // cheaper: (output, height, width, input) and (height, width, input, output).
+    void try_other_splits(const Shape& shape, std::span<const float> values, Candidate& best) const;
     // With those of fewer axes, where that is cheaper.
     void try_fewer_axes(std::span<const float> values, Candidate& best) const;
 
@@ -50,9 +52,5 @@ class Evaluation {
     double share_;
     std::size_t threads_;
 };
-
-// Dimensions of rows, and of rows and columns, where channels come last: (output, height, width, input) and
-// (height, width, input, output).
-std::vector<std::pair<unsigned, unsigned>> other_splits(const Shape& shape);
 
 }  // namespace nncodec::trellis_codec

@@ -7,8 +7,8 @@
 namespace nncodec::trellis_codec {
 namespace {
 
-// Calls move(coded, stored) for each element of `n`, a few outputs at a time, so that both sides are met in
-// pieces of a cache line.
+// move(coded, stored): an element's places in both orders, of `n` elements: whole rows, all of them with
+// kernels_first.
 template <typename Move>
 void for_each_element(const Layout& layout, std::size_t n, Move move) noexcept {
     const std::size_t inputs = layout.inputs;
@@ -22,7 +22,7 @@ void for_each_element(const Layout& layout, std::size_t n, Move move) noexcept {
         }
         return;
     }
-    constexpr std::size_t kTogether = 16;
+    constexpr std::size_t kTogether = 16;  // outputs, so that both sides are met in pieces of a cache line
     const std::size_t outputs = layout.outputs;
     for (std::size_t first = 0; first < outputs; first += kTogether) {
         const std::size_t end = std::min(first + kTogether, outputs);

@@ -1,4 +1,4 @@
-// Tensors whose axes are stored in another order than codes well: kernels of convolutions with their channels
+// Tensors whose axes are stored in an order that codes badly: kernels of convolutions with their channels
 // last, or with their places first, as TensorFlow has them. Bytes: docs/format.md#layouts
 #pragma once
 
@@ -26,7 +26,7 @@ struct Layout {
     std::size_t row() const noexcept { return inputs * places; }
 };
 
-// Of a tensor of this shape, as it is stored, of at least three dimensions.
+// Of a tensor of this shape, as it is stored; of fewer than three dimensions: `stored`.
 Layout layout_of(LayoutKind kind, std::span<const std::size_t> shape) noexcept;
 
 // (output, input, places ...)

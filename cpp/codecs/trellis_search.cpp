@@ -180,7 +180,7 @@ Study::Outcome Study::prepare(double step, const Search* from, int rounds, std::
             }
             const bool last = round + 1 == rounds;
             search_sample(one.used, sample, threads, one.statistics, last && is_whole() ? &levels : nullptr);
-            // Nothing begins where a single turn ends.
+            // After a single turn nothing starts from these prices.
             if (rounds > 1) take_prices(one.statistics, one.after, !one.after.only_parameters);
         }
         // What a plan will make of these paths: tables for the classes that gave them their order.

@@ -13,15 +13,6 @@
 
 namespace nncodec::trellis_codec {
 
-void load_floats(const FloatSource& source, std::size_t first, std::span<float> out) {
-    std::array<double, 1024> x;
-    for (std::size_t at = 0; at < out.size(); at += x.size()) {
-        const std::size_t n = std::min(x.size(), out.size() - at);
-        source.load(first + at, std::span(x.data(), n));
-        for (std::size_t i = 0; i < n; ++i) out[at + i] = static_cast<float>(x[i]);
-    }
-}
-
 Study::Study(const TrellisInput& input, const TrellisOptions& options, double step, std::size_t threads)
     : stored_source_(input.dtype, input.data),
       stored_importance_(input.importance),

@@ -47,6 +47,8 @@ struct Search {
 class Study {
   public:
     Study(const TrellisInput& input, const TrellisOptions& options, double step, std::size_t threads);
+    Study(const Study&) = delete;  // it refers to its own memory
+    Study& operator=(const Study&) = delete;
 
     std::size_t elements() const noexcept { return source_.size(); }
     const TrellisOptions& options() const noexcept { return options_; }
@@ -55,13 +57,6 @@ class Study {
     DType dtype() const noexcept { return source_.dtype(); }
     const FloatSource& stored_source() const noexcept { return stored_source_; }
     std::span<const float> stored_importance() const noexcept { return stored_importance_; }
-
-    // It refers to its own memory.
-    Study(const Study&) = delete;
-    Study& operator=(const Study&) = delete;
-
-    // Of tensors, or parts of them, of so many elements.
-    Evaluation evaluation(std::size_t n, double step, std::size_t threads) const noexcept;
 
     // Searches the sample so many times, from the tables of `from` if it is given, else from a guess.
     struct Outcome {
@@ -89,6 +84,9 @@ class Study {
 
   private:
     class LayoutCosts;
+
+    // Of tensors of so many elements.
+    Evaluation evaluation(std::size_t n, double step, std::size_t threads) const noexcept;
     class Chooser;
 
     void check(const TrellisInput& input, std::size_t threads);
@@ -151,9 +149,6 @@ class Study {
     std::vector<float> sample_;
     std::vector<float> sample_weights_;
 };
-
-// A source's numbers as float32.
-void load_floats(const FloatSource& source, std::size_t first, std::span<float> out);
 
 // Paths of a run of elements in the order of coding, and the union of each level; lanes as the model has
 // them.

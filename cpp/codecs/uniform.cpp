@@ -320,7 +320,6 @@ void UniformPlan::finish(const Histogram& histogram) {
     // A lane ends with a state of 16 to 32 bits of which 8 or so would have been written anyway.
     bits_ = 8.0 * static_cast<double>(model_.size()) + stream_bits + histogram.extra +
             static_cast<double>(chunks()) * (24.0 * lanes_ + (has_extra_ ? 12.0 : 0.0));
-    per_context_ = tables.per_context();
 }
 
 // Only while the plan is made: then the basis has its way back.
@@ -375,7 +374,8 @@ Bytes UniformPlan::encode_chunk(std::size_t chunk) const {
     ByteWriter out;
     if (has_extra_) out.block(extra);
     Bytes payload = out.take();
-    std::call_once(with_first_chunk_, [this] { encoder_.emplace(per_context_); });
+    std::call_once(encoder_once_,
+                   [this] { encoder_.emplace(scales::ClassTables{table_of_, tables_}.per_context()); });
     encoder_->encode(tokens, map_.layout(chunk * chunk_elements_, tokens.size()), lanes_, payload);
     return payload;
 }

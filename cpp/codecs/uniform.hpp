@@ -94,8 +94,7 @@ class UniformPlan {
     std::vector<rans::Frequencies> tables_;
     std::vector<uniform::Offsets> offsets_;        // per table
     std::vector<uniform::Thresholds> thresholds_;  // per context
-    std::vector<rans::Frequencies> per_context_;
-    mutable std::once_flag with_first_chunk_;  // budgets try many plans and code one
+    mutable std::once_flag encoder_once_;  // made with the first chunk: budgets try many plans and code one
     mutable std::optional<rans::Encoder> encoder_;
     unsigned lanes_ = 1;
     bool has_extra_ = false;

@@ -11,7 +11,7 @@ struct HeldUniform {
     BufferView data;
     std::optional<BufferView> importance;
     std::shared_ptr<ColumnStudy> study;
-    std::unique_ptr<UniformPlan> plan;  // not to be moved
+    std::unique_ptr<UniformPlan> plan;  // its once_flag cannot be moved
 };
 
 constexpr std::size_t kElementsAlone = std::size_t{1}

@@ -209,4 +209,13 @@ FloatStatistics float_statistics(const FloatSource& source, std::span<const floa
     return all;
 }
 
+void load_floats(const FloatSource& source, std::size_t first, std::span<float> out) {
+    std::array<double, 1024> x;
+    for (std::size_t at = 0; at < out.size(); at += x.size()) {
+        const std::size_t n = std::min(x.size(), out.size() - at);
+        source.load(first + at, std::span(x.data(), n));
+        for (std::size_t i = 0; i < n; ++i) out[at + i] = static_cast<float>(x[i]);
+    }
+}
+
 }  // namespace nncodec

@@ -48,6 +48,9 @@ class FloatSource {
     std::uint64_t id_ = 0;  // of this source and its copies among those with a basis
 };
 
+// A source's numbers as float32.
+void load_floats(const FloatSource& source, std::size_t first, std::span<float> out);
+
 struct FloatStatistics {
     double energy = 0;            // sum of weight * x^2
     double largest = 0;           // largest magnitude

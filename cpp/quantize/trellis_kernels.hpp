@@ -42,7 +42,7 @@ struct Plan {
     int radius;
     float scale;     // 1 / step
     float limit;     // values times scale are clamped to +-limit
-    unsigned lanes;  // of a row, that anybody looks at
+    unsigned lanes;  // of a row that are in use: kernels may leave branches of the others as they were
 };
 
 // One sample of each of 32 lanes.

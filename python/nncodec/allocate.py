@@ -46,7 +46,7 @@ _ERROR_TOLERANCE = 0.01 / 3.0102999566398121
 # Files up to this size and rate, where a codec's ways to code differ most and cost least to try, are coded in each, so
 # that more bits never give more error.
 _VARIED_BITS, _VARIED_RATE = 8 << 14, 2.0
-# With another strength or alphabet, from a step nearby.
+# Of a search with another strength or alphabet, which begins at a step nearby.
 _FEW_TRIALS = 8
 # Codecs look at their parts again when the step has moved by this factor.
 _SIMILAR = 1.6
@@ -181,7 +181,13 @@ class _Problem:
         """Let the codecs look at their parts, unless they did at a similar step."""
         if self.studies is not None and 1 / _SIMILAR < step / self.studied < _SIMILAR:
             return
-        before, self.studies, self.studied = self.studies, None, step
+        before = None
+        if self.studies is not None:  # no more than what is used again
+            before = [
+                study if codec.lasting_study else None
+                for study, (codec, _) in zip(self.studies, self.codec_parts, strict=True)
+            ]
+        self.studies, self.studied = None, step
         settings = self.settings(step)
         studies: list[Any] = [None] * len(settings)
         for codec, which in self.by_codec().items():

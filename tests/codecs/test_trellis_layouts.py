@@ -124,6 +124,17 @@ def test_steps_of_rows_and_columns_count(order: tuple[int, ...], most: float) ->
     assert auto < most * stored
 
 
+def test_importance_that_is_the_same_throughout_a_tensor_asks_for_no_steps() -> None:
+    rng = np.random.default_rng(4)
+    tensors = {name: rng.standard_normal((3, 3, 40, 48)).astype(np.float32) for name in "ab"}
+    importance = {name: np.full((3, 3, 40, 48), w, np.float32) for name, w in (("a", 1), ("b", 4))}
+    auto, stored = (
+        nncodec.encode(tensors, Trellis(8, layouts=layouts), rel_mse=0.01, importance=importance)
+        for layouts in ("auto", "stored")
+    )
+    assert auto == stored
+
+
 @pytest.mark.parametrize("order", ORDERS[2:4])
 @pytest.mark.parametrize("shape", [(64, 1, 3, 3), (64, 6, 5, 1), (1, 200, 3, 3)])
 def test_kernels_of_odd_shapes(order: tuple[int, ...], shape: tuple[int, ...]) -> None:

@@ -103,6 +103,40 @@ def test_large_tensor_in_several_chunks(dtype: int) -> None:
     assert trial.bits == pytest.approx(size_bits(encoded), rel=2e-3)
 
 
+def test_what_a_trial_left_is_used_only_for_the_same_setting() -> None:
+    part = part_of(scaled_matrix(60, 70))
+    codec = Uniform()
+    (study,) = codec.study([part], [Setting(0.1)], 1)
+    weights = np.linspace(0.5, 2, 4200, dtype=np.float32)
+    for step, importance in ((0.1, None), (0.3, None), (0.3, weights), (0.1, None)):
+        codec.trial([part], [Setting(step, importance, study)], 1)
+        kept = study.last[3]
+        for other in (Setting(0.1, None, study), Setting(0.3, None, study), Setting(0.3, weights, study)):
+            for coder in (codec, Uniform(strength=0)):
+                (made,) = coder.encode([part], [other], 1)
+                want = encode(part, other.step, coder, w=other.importance)
+                assert (made.model, list(made.chunks)) == (want.model, list(want.chunks))
+        assert codec._plans([part], [Setting(step, importance, study)], 1) == [kept]
+
+
+def test_what_trials_leave_is_bounded() -> None:
+    for many, kept in (
+        ([part_of(np.ones((3, 3), np.float32))] * 128, True),
+        ([part_of(np.ones(9, np.float32))] * 129, False),
+    ):
+        settings_of = [
+            Setting(0.1, None, study) for study in Uniform().study(many, [Setting(0.1)] * len(many), 1)
+        ]
+        Uniform().trial(many, settings_of, 1)
+        assert all((setting.study.last is not None) == kept for setting in settings_of)
+
+
+def test_chunks_that_are_coded_first_by_several_threads() -> None:
+    part = part_of(scaled_matrix(1500, 900))
+    one, four = (b"".join(Uniform().encode([part], [Setting(0.3)], threads)[0].chunks) for threads in (1, 4))
+    assert one == four
+
+
 @pytest.mark.parametrize("isa", _core.supported_isas())
 @pytest.mark.parametrize("transform", [False, True])
 def test_same_bytes_on_every_isa_and_thread_count(transform: bool, isa: str, isa_restored: None) -> None:

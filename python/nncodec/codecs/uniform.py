@@ -12,6 +12,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
 from nncodec._core import (
     ChunkDecoder,
     ColumnStudy,
@@ -26,7 +29,9 @@ from nncodec.codecs.base import Encoded, LossyCodec, Part, Setting, Trial, in_wi
 __all__ = ["Uniform"]
 
 _QUANTISABLE = {1: 8, 2: 4, 3: 2, 4: 2}  # element type code: bytes
-_MOST_KEPT = 128  # plans of a trial, of up to 200 kB
+# Plans of a trial are kept if all parts together have so many elements and there are so many at most: a plan holds
+# tables, perhaps a basis, and once it has coded an encoder, about a megabyte.
+_MOST_ELEMENTS_KEPT, _MOST_KEPT = 1 << 22, 128
 
 
 @dataclass(frozen=True)
@@ -96,13 +101,15 @@ class Uniform(LossyCodec):
     def trial(self, parts: Sequence[Part], settings: Sequence[Setting], threads: int) -> list[Trial]:
         """Size and error at these settings: statistics of every weight, but no payload."""
         plans = self._plans(parts, settings, threads)
-        for plan, setting in zip(plans, settings, strict=True):
-            if setting.study is not None and len(parts) <= _MOST_KEPT:
-                setting.study.last = (setting.step, plan)
+        elements = sum(math.prod(shape) for part in parts for shape in part.shapes)
+        if len(parts) <= _MOST_KEPT and elements <= _MOST_ELEMENTS_KEPT:
+            for plan, setting in zip(plans, settings, strict=True):
+                if setting.study is not None:
+                    setting.study.last = (self, setting.step, setting.importance, plan)
         return [Trial(plan.bits, plan.squared_error) for plan in plans]
 
     def _plans(self, parts: Sequence[Part], settings: Sequence[Setting], threads: int) -> list[UniformPlan]:
-        plans = [None if s.study is None else s.study.plan_at(s.step) for s in settings]
+        plans = [None if s.study is None else s.study.plan_of(self, s) for s in settings]
         missing = [i for i, plan in enumerate(plans) if plan is None]
         made = uniform_plans(
             [
@@ -155,10 +162,15 @@ class _Study:
     """What trials of one part leave to later ones."""
 
     columns: ColumnStudy | None
-    last: tuple[float, UniformPlan] | None = None  # of the last trial: step and plan
+    # Of the last trial: codec, step, importance, and what was made of them.
+    last: tuple[Uniform, float, NDArray[np.float32] | None, UniformPlan] | None = None
 
-    def plan_at(self, step: float) -> UniformPlan | None:
-        return self.last[1] if self.last is not None and self.last[0] == step else None
+    def plan_of(self, codec: Uniform, setting: Setting) -> UniformPlan | None:
+        """That plan, if it is of this codec and setting."""
+        if self.last is None:
+            return None
+        of, step, importance, plan = self.last
+        return plan if of == codec and step == setting.step and importance is setting.importance else None
 
 
 def _as_double(bits: int) -> float:
