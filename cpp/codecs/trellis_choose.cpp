@@ -8,7 +8,6 @@
 #include "codecs/trellis_evaluation.hpp"
 #include "codecs/trellis_importance.hpp"
 #include "codecs/trellis_scales.hpp"
-#include "codecs/trellis_side.hpp"
 #include "codecs/trellis_study.hpp"
 #include "codecs/trellis_transform.hpp"
 #include "quantize/scales.hpp"

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
+from bench.datasets import read_safetensors
 from numpy.typing import NDArray
 
 import nncodec
@@ -75,6 +77,24 @@ def test_all_kernels_of_a_network_follow_one_custom(order: tuple[int, ...]) -> N
     assert sizes["auto"][1] < 1.003 * sizes["auto"][0]
     assert sizes["stored"][0] == sizes["auto"][0]
     assert sizes["stored"][1] > 1.05 * sizes["auto"][1]
+
+
+@pytest.mark.parametrize("order", ORDERS[2:4])
+@pytest.mark.parametrize("rel_mse", [0.1, 0.03, 0.01, 0.001])
+def test_a_trained_network_takes_the_same_in_either_order(order: tuple[int, ...], rel_mse: float) -> None:
+    """What docs/codecs/trellis.md says of ResNet-20."""
+    data = Path(os.environ.get("NNCODEC_DATA") or Path(__file__).parents[3] / "shared" / "data")
+    file = data / "weights" / "resnet20_cifar10.safetensors"
+    if not file.is_file():
+        pytest.skip("no data folder: set NNCODEC_DATA")
+    network = read_safetensors(file)
+    moved = {k: np.ascontiguousarray(v.transpose(order)) if v.ndim == 4 else v for k, v in network.items()}
+    torchs, auto, stored = (
+        len(nncodec.encode(tensors, Trellis(8, layouts=layouts), rel_mse=rel_mse))
+        for tensors, layouts in ((network, "stored"), (moved, "auto"), (moved, "stored"))
+    )
+    assert auto == pytest.approx(torchs, rel=0.002)
+    assert stored > 1.04 * torchs
 
 
 @pytest.mark.parametrize(
