@@ -1,12 +1,15 @@
 // How a study searches its sample: prices of levels and paths in turn.
 #include <algorithm>
+#include <array>
 #include <cmath>
+#include <numbers>
 #include <optional>
 
 #include "base/parallel.hpp"
 #include "codecs/trellis_scales.hpp"
 #include "codecs/trellis_study.hpp"
 #include "quantize/class_order.hpp"
+#include "quantize/scales.hpp"
 
 namespace nncodec::trellis_codec {
 namespace {
@@ -16,7 +19,7 @@ constexpr double kHighRateFactor = 0.8;                // lambda over that, abov
 constexpr double kLowRateFactor = 1.4;                 // below half a bit
 constexpr double kGaussianFactor = 1.8;                // of a Gaussian below six tenths
 constexpr double kBothZeroFactor = 1.0;                // the same of the alphabet with two zeros
-constexpr double kBothZeroBelow = 1.3;                 // bits a weight, for the alphabet with two zeros
+constexpr double kBothZeroBelow = 1.3;                 // bits a weight: both alphabets are tried
 constexpr std::size_t kSampleLanes = 32;
 constexpr int kFullRounds = 2;  // the last turns of paths and tables, which look at all of a sample
 constexpr std::size_t kThinFrom = std::size_t{1} << 16;  // elements: the turns before look at a part of more
@@ -57,6 +60,29 @@ void take_costs(const Search& from, std::size_t tables, int radius, std::vector<
     }
 }
 
+// Classes are a third of an octave wide: at steps so near the same tables serve the same elements, and
+// outcomes change as steps do.
+bool is_near(float a, float b) noexcept {
+    constexpr float kNear = 1.13F;
+    return a < b * kNear && b < a * kNear;
+}
+
+// Where a search ended.
+struct Point {
+    double bits = 0;
+    double error = 0;
+    double slope = 0;  // error per bit
+
+    // At the same error. Each bit takes off the same share of what error is left: error / slope bits an
+    // e-fold.
+    bool is_better_than(const Point& other) const noexcept {
+        if (!(error > 0 && other.error > 0)) return bits + error / slope < other.bits + other.error / slope;
+        const double octave = std::numbers::ln2 * (error / slope + other.error / other.slope) / 2;
+        const auto octaves = static_cast<double>(scales::fixed_log2(error / other.error)) * 0x1p-16;
+        return bits + octave * octaves < other.bits;
+    }
+};
+
 }  // namespace
 
 void search_paths(const Search& search, std::span<const float> values, std::span<const std::uint8_t> sums,
@@ -72,10 +98,14 @@ void search_paths(const Search& search, std::span<const float> values, std::span
     quantiser.quantise(values, search.model.step, contexts, search.model.lanes, levels, unions);
 }
 
-std::vector<std::uint64_t> Study::count_sums(double step, Model& model,
-                                             std::vector<std::uint8_t>& sums) const {
+std::vector<std::uint64_t> Study::count_sums(double step, Model& model, std::vector<std::uint8_t>& sums,
+                                             const Model* like) const {
     model.step = checked_step(step);
     set_offsets(model);
+    if (like != nullptr && is_near(model.step, like->step)) {
+        for (std::size_t t = 0; t < model.tensors.size(); ++t)
+            model.tensors[t].offset = like->tensors[t].offset;
+    }
     sums = sample_sums(model);
     std::vector<std::uint64_t> of_sum(Statistics::kSums);
     for (const std::uint8_t sum : sums) ++of_sum[sum];
@@ -90,7 +120,8 @@ Search Study::start(double step, double factor, trellis::Alphabet alphabet, cons
     // As fine as levels can span, at most, if `step` is not finer itself.
     const double least = std::min(step, std::max(finest_step(), static_cast<double>(kLeastStep)));
     const std::vector<std::uint64_t> of_sum =
-        count_sums(std::max(step * std::sqrt(kHighRateFactor / factor), least), model, sums);
+        count_sums(std::max(step * std::sqrt(kHighRateFactor / factor), least), model, sums,
+                   from == nullptr ? nullptr : &from->model);
     search.lambda_steps = factor * kHighRateSlope;
     search.lambda = static_cast<std::uint32_t>(65536 * search.lambda_steps);
     search.radius = std::clamp(static_cast<int>(largest_ / static_cast<double>(model.step) / 2) + 4, 4,
@@ -117,11 +148,45 @@ Search Study::start(double step, double factor, trellis::Alphabet alphabet, cons
     return search;
 }
 
+// How often values of the sample fall into the middle cell, over how often into one beside it. Of classes
+// that take a bit or more: a Gaussian's zeros are many at low rates, too.
+double Study::peak(double step, std::span<const std::uint8_t> sums) const {
+    std::array<bool, Statistics::kSums> counted{};
+    for (std::size_t sum = 0; sum < counted.size(); ++sum)
+        counted[sum] = estimated_bits(static_cast<std::uint8_t>(sum)) >= 1;
+    const auto half = static_cast<float>(step / 2);
+    std::size_t middle = 0;
+    std::size_t beside = 0;
+    for (std::size_t i = 0; i < sums.size(); ++i) {
+        if (!counted[sums[i]]) continue;
+        const float size = std::abs(sample_[i]);
+        middle += size < half ? 1U : 0U;
+        beside += size >= half && size < 3 * half ? 1U : 0U;
+    }
+    return 2 * static_cast<double>(middle) / static_cast<double>(std::max<std::size_t>(beside, 1));
+}
+
+// Two zeros pay at any rate where zeros are many, one where they are not; between, the cheaper has to be
+// found.
+Study::Alphabets Study::alphabets(double step, double bits, std::span<const std::uint8_t> sums) const {
+    constexpr double kRound = 1.9;
+    constexpr double kPeaked = 4;
+    if (options_.alphabet == TrellisAlphabet::plain) return {.plain = true, .both_zero = false};
+    if (options_.alphabet == TrellisAlphabet::both_zero) return {.plain = false, .both_zero = true};
+    if (bits <= kBothZeroBelow) return {};
+    const double ratio = peak(step, sums);
+    return {.plain = ratio<kPeaked, .both_zero = ratio> kRound};
+}
+
 // Whether the tables of one step are of use at another, where a weight takes about so many bits. At low rates
-// they are not: paths that keep to zeros make tables that make such paths.
-bool Study::serves(const Search& from, double bits) const {
-    const bool fixed = options_.alphabet != TrellisAlphabet::automatic;
-    return bits > kBothZeroBelow && (fixed || from.model.alphabet == trellis::Alphabet::plain);
+// they are not: paths that keep to zeros make tables that make such paths. What began above may go on a
+// little below, so that trials on both sides of the limit agree.
+bool Study::serves(const Search& from, double bits) {
+    constexpr double kGoesOn = 0.3;
+    constexpr double kApart = 0.5;
+    if (!(bits > (from.begun_bits > kBothZeroBelow ? kBothZeroBelow - kGoesOn : kBothZeroBelow)))
+        return false;
+    return from.model.alphabet == trellis::Alphabet::plain || std::abs(bits - from.begun_bits) < kApart;
 }
 
 Study::Outcome Study::prepare(double step, const Search* from, int rounds, std::size_t threads) const {
@@ -147,18 +212,17 @@ Study::Outcome Study::prepare(double step, const Search* from, int rounds, std::
         search.costs = std::move(prices.costs);
         if (histograms) search.only_parameters = prices.only_parameters;
     };
+    const Alphabets tried = from != nullptr ? Alphabets{} : alphabets(step, bits, sums);
     std::optional<Outcome> best;
-    double least = 0;
+    Point least;
     for (const auto alphabet : {trellis::Alphabet::plain, trellis::Alphabet::both_zero}) {
-        if (options_.alphabet == TrellisAlphabet::plain && alphabet == trellis::Alphabet::both_zero) continue;
-        if (options_.alphabet == TrellisAlphabet::both_zero && alphabet == trellis::Alphabet::plain) continue;
-        if (options_.alphabet == TrellisAlphabet::automatic && best && bits > kBothZeroBelow) continue;
-        if (from != nullptr && alphabet != from->model.alphabet) continue;
+        if (from != nullptr ? alphabet != from->model.alphabet : !tried.has(alphabet)) continue;
         std::vector<std::uint8_t> of_alphabet;  // sums at its step
         const Search begin = start(step, options_.strength * factor_at(bits, alphabet, gaussian_), alphabet,
                                    from, of_alphabet);
         Sample sample = rounds > 1 ? ordered(of_alphabet, nullptr) : Sample{};
         Outcome one{begin, begin, {}, {}, 0};
+        one.used.begun_bits = one.after.begun_bits = from != nullptr ? from->begun_bits : bits;
         std::vector<std::int16_t> levels;
         // At low rates a path's equilibrium is that of all elements.
         const bool thin = sample.values.size() >= kThinFrom && rounds > kFullRounds && bits > kBothZeroBelow;
@@ -191,11 +255,12 @@ Study::Outcome Study::prepare(double step, const Search* from, int rounds, std::
         if (!levels.empty())
             one.used.path =
                 std::make_shared<const Path>(Path{std::move(levels), one.made, one.made_bits, error});
-        const double width = static_cast<double>(one.after.model.step);
-        const double all_bits = one.made_bits + share * one.after.table_bits;
-        const double cost = (error + one.after.lambda_steps * all_bits) * width * width;
-        if (best && !(cost < least)) continue;
-        least = cost;
+        const double width =
+            static_cast<double>(one.after.model.step) * static_cast<double>(one.after.model.step);
+        const Point point{one.made_bits + share * one.after.table_bits, error * width,
+                          one.after.lambda_steps * width};
+        if (best && !point.is_better_than(least)) continue;
+        least = point;
         best = std::move(one);
     }
     return std::move(*best);

@@ -40,6 +40,7 @@ struct Search {
     int radius = 4;
     double stream_bits = 0;            // of the sample
     double table_bits = 0;             // that histograms take more than the model's parameters
+    double begun_bits = 0;             // a weight, estimated, where its alphabet was chosen
     bool only_parameters = false;      // histograms would be larger by far
     std::shared_ptr<const Path> path;  // of the last search, if that was of the whole record
 };
@@ -101,9 +102,20 @@ class Study {
     float checked_step(double step) const;
     double finest_step() const noexcept;  // that levels can span
     std::vector<std::uint8_t> sample_sums(const Model& model) const;
-    // Sets a model's step; the sample's sums at it, and how often each occurs.
-    std::vector<std::uint64_t> count_sums(double step, Model& model, std::vector<std::uint8_t>& sums) const;
-    bool serves(const Search& from, double bits) const;
+    // Sets a model's step; the sample's sums at it, and how often each occurs. Offsets are those of `like` if
+    // its step is near.
+    std::vector<std::uint64_t> count_sums(double step, Model& model, std::vector<std::uint8_t>& sums,
+                                          const Model* like = nullptr) const;
+    struct Alphabets {
+        bool plain = true;
+        bool both_zero = true;
+        bool has(trellis::Alphabet alphabet) const noexcept {
+            return alphabet == trellis::Alphabet::plain ? plain : both_zero;
+        }
+    };
+    Alphabets alphabets(double step, double bits, std::span<const std::uint8_t> sums) const;
+    double peak(double step, std::span<const std::uint8_t> sums) const;
+    static bool serves(const Search& from, double bits);
     // The sample in the order of coding.
     struct Sample {
         std::vector<float> values;

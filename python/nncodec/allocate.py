@@ -36,7 +36,7 @@ from nncodec.budget import check_budget
 from nncodec.codecs.base import LossyCodec, Part, Setting, Trial
 from nncodec.elementary import exp2, log2, log10, pow10
 from nncodec.feedback import matrix_of
-from nncodec.search import ENCODED_BITS, MAX_TRIALS, MISSED, Settled, search, search_size
+from nncodec.search import ENCODED_BITS, MAX_TRIALS, MISSED, SETTLED, Settled, search, search_size
 from nncodec.sides import Sides
 
 __all__ = ["settings"]
@@ -50,6 +50,11 @@ _VARIED_BITS, _VARIED_RATE = 8 << 14, 2.0
 _FEW_TRIALS = 8
 # Codecs look at their parts again when the step has moved by this factor.
 _SIMILAR = 1.6
+# Up to so many weights, the error of the step that was found is measured in full, and where it is off, a few more steps
+# are tried.
+_MEASURED_ELEMENTS, _MEASURES = 1 << 22, 3
+# About d log(error) / d log(step).
+_ERROR_ORDER = 1.6
 # A tensor of which nothing matters still needs a finite step.
 _LEAST_IMPORTANCE = 2.0**-40
 _FLOAT32 = 2  # element type code
@@ -109,6 +114,9 @@ def settings(
     bits = float(value) * total_elements if kind == "bits_per_weight" else 8 * total_bytes / float(value)
     per_bit = 1 / max(1, total_elements) if kind == "bits_per_weight" else 8 * total_bytes
     return _meet_size(problem, bits, overhead_bits, kind, per_bit, progress)
+
+
+_Try = Callable[[Sequence[Part], Sequence[Setting], int], list[Trial]]
 
 
 @dataclass
@@ -205,14 +213,21 @@ class _Problem:
     def trial(self, step: float) -> Trial:
         """Total bits and total weighted squared error at a common step."""
         self.study(step)
+        return self._total(step, lambda codec: codec.trial)
+
+    def _total(self, step: float, how: Callable[[LossyCodec], _Try]) -> Trial:
         settings = self.settings(step)
         bits = error = 0.0
         for codec, which in self.by_codec().items():
             parts = [self.codec_parts[i][1] for i in which]
-            for one in codec.trial(parts, [settings[i] for i in which], self.threads):
+            for one in how(codec)(parts, [settings[i] for i in which], self.threads):
                 bits += one.bits
                 error += one.squared_error
         return Trial(bits, error)
+
+    def measured(self, step: float) -> Trial:
+        """The same in full, where codecs estimate."""
+        return self._total(step, lambda codec: codec.measured)
 
     def encoded_bits(self, step: float) -> int:
         """Bits of models and payloads at a common step."""
@@ -392,7 +407,24 @@ def _search_error(
     step = search(problem, measure, log2(rel_mse), guess, 2.0, _ERROR_TOLERANCE, progress, trials)
     if not isinstance(step, float):
         return step
-    return _Reached(problem, step, abs(error_at(step) / rel_mse - 1), tried[step].bits)
+    found = _Reached(problem, step, abs(error_at(step) / rel_mse - 1), tried[step].bits)
+    if found.miss <= MISSED and problem.elements <= _MEASURED_ELEMENTS:
+        return _measured(problem, rel_mse, step)
+    return found
+
+
+def _measured(problem: _Problem, rel_mse: float, step: float) -> _Reached:
+    """``step``, or one nearby whose error comes nearer to ``rel_mse``."""
+    found: list[_Reached] = []
+    for _ in range(_MEASURES):
+        trial = problem.measured(step)
+        over = trial.squared_error / problem.energy / rel_mse
+        found.append(_Reached(problem, step, abs(over - 1), trial.bits))
+        if found[-1].miss <= SETTLED or over <= 0:
+            break
+        step *= exp2(-log2(over) / _ERROR_ORDER)
+        step = min(max(step, problem.finest), problem.coarsest)
+    return min(found, key=lambda one: one.miss)
 
 
 def _meet_size(

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from nncodec._core import TrellisPlan, feedback_levels, hardware_threads, trellis_plan_of_levels
 from nncodec.codecs.base import Part, Trial
+from nncodec.elementary import log2
 from nncodec.sides import Sides
 
 __all__ = ["FeedbackStudy", "matrix_of", "on_threads"]
@@ -38,6 +39,8 @@ _SLOPE = 2 * 0.6931471805599453 / 3  # 2 ln 2 / 3: lambda / step^2 of an ideal q
 _STRENGTH = 0.8
 _MOST_STEPS = 16000  # that a weight is long: a tensor of greater range gets a coarser step than is asked for
 _SPARSE = 1.0  # bits per weight below which the other alphabet is tried
+# Weights near 0 over those near one step: above the first it is tried, too, above the second it is the only one.
+_ROUND, _PEAKED = 1.9, 4.0
 
 
 @dataclass
@@ -79,11 +82,31 @@ class FeedbackStudy:
     def _made(self, step: float, manner: _Manner, threads: int) -> tuple[TrellisPlan, Trial]:
         if self.alphabet != "auto":
             return self._searched(step, manner, self.alphabet, threads)
+        peak = self._peak(step)
+        if peak > _PEAKED:
+            return self._searched(step, manner, "both_zero", threads)
         found = self._searched(step, manner, "plain", threads)
-        if found[1].bits < _SPARSE * self.matrix.size:
+        if found[1].bits < _SPARSE * self.matrix.size or peak > _ROUND:
             other = self._searched(step, manner, "both_zero", threads)
-            found = min(found, other, key=lambda made: self._cost(made[1], step))
+            if self._is_better(other[1], found[1], step):
+                return other
         return found
+
+    def _peak(self, step: float) -> float:
+        """How often weights fall into the middle cell, over how often into one beside it."""
+        size = np.abs(self.matrix)
+        middle = int(np.count_nonzero(size < np.float32(step / 2)))
+        beside = int(np.count_nonzero(size < np.float32(3 * step / 2))) - middle
+        return 2 * middle / max(1, beside)
+
+    @staticmethod
+    def _is_better(one: Trial, other: Trial, step: float) -> bool:
+        """Fewer bits at the same error: each bit takes off the same share of what error is left."""
+        if one.squared_error <= 0 or other.squared_error <= 0:
+            return one.bits < other.bits
+        slope = _STRENGTH * _SLOPE * step * step
+        octave = 0.6931471805599453 * (one.squared_error + other.squared_error) / (2 * slope)
+        return one.bits + octave * log2(one.squared_error / other.squared_error) < other.bits
 
     @staticmethod
     def _cost(trial: Trial, step: float) -> float:

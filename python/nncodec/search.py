@@ -10,7 +10,7 @@ from typing import Protocol
 from nncodec.codecs.base import Setting, Trial
 from nncodec.elementary import exp2, log2
 
-__all__ = ["ENCODED_BITS", "MAX_TRIALS", "MISSED", "Problem", "Settled", "search", "search_size"]
+__all__ = ["ENCODED_BITS", "MAX_TRIALS", "MISSED", "SETTLED", "Problem", "Settled", "search", "search_size"]
 
 MAX_TRIALS = 20
 # Between steps so near (in octaves) a measure that leads to the target has reached it.
@@ -22,7 +22,8 @@ _SIZE_TOLERANCE = 0.001
 # until one is near enough, the next steps being the nearest that may do.
 ENCODED_BITS = 8 << 17
 _MAX_ENCODES = 12
-_SETTLED = 0.0025
+# A size or an error as near as this will do.
+SETTLED = 0.0025
 # A size farther off than this is met by another way of coding, if the codec has one.
 MISSED = 0.004
 
@@ -114,7 +115,7 @@ def _settle(problem: Problem, step: float, bits: float, overhead_bits: int) -> S
         over = problem.encoded_bits(step) + overhead_bits - bits
         if abs(over) / bits < best.miss:
             best = Settled(problem, step, abs(over) / bits, error)
-        if best.miss <= _SETTLED:
+        if best.miss <= SETTLED:
             break
         if over > 0:
             finer = (x, over) if finer is None or x > finer[0] else finer

@@ -199,6 +199,10 @@ class LossyCodec(Codec):
     def trial(self, parts: Sequence[Part], settings: Sequence[Setting], threads: int) -> list[Trial]:
         """Size and error that these settings would give, without making the bytes. Used to meet budgets."""
 
+    def measured(self, parts: Sequence[Part], settings: Sequence[Setting], threads: int) -> list[Trial]:
+        """The same in full, for a codec whose trials estimate: what takes long is kept for :meth:`encode`."""
+        return self.trial(parts, settings, threads)
+
 
 def chunk_count(elements: int, chunk_elements: int) -> int:
     """How many chunks ``elements`` make."""

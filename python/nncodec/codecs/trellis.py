@@ -120,7 +120,7 @@ class Trellis(LossyCodec):
 
     def study(
         self, parts: Sequence[Part], settings: Sequence[Setting], threads: int
-    ) -> list[TrellisStudy | FeedbackStudy]:
+    ) -> list[_Study | FeedbackStudy]:
         """What is decided about each part before its step; the settings' steps should be near the final ones."""
         plain = [i for i, setting in enumerate(settings) if setting.sides is None]
         made = trellis_studies(
@@ -134,7 +134,7 @@ class Trellis(LossyCodec):
             self.reconstruction == "centroid",
             threads,
         )
-        found: dict[int, TrellisStudy | FeedbackStudy] = dict(zip(plain, made, strict=True))
+        found: dict[int, _Study | FeedbackStudy] = {i: _Study(s) for i, s in zip(plain, made, strict=True)}
         for i, setting in enumerate(settings):
             if setting.sides is not None:
                 found[i] = FeedbackStudy(parts[i], setting.sides, self.states, self.alphabet)
@@ -159,7 +159,7 @@ class Trellis(LossyCodec):
         """Size and error at these settings, from a sample of 2**18 weights of larger parts."""
         studies = self._studies(parts, settings, threads)
         steps = [setting.step for setting in settings]
-        plain = {i: study for i, study in enumerate(studies) if isinstance(study, TrellisStudy)}
+        plain = {i: study.of for i, study in enumerate(studies) if isinstance(study, _Study)}
         made = trellis_trials(list(plain.values()), [steps[i] for i in plain], threads)
         found = {i: Trial(*trial) for i, trial in zip(plain, made, strict=True)}
         found |= on_threads(
@@ -167,21 +167,42 @@ class Trellis(LossyCodec):
         )
         return [found[i] for i in range(len(parts))]
 
+    def measured(self, parts: Sequence[Part], settings: Sequence[Setting], threads: int) -> list[Trial]:
+        """Size and error at these settings. Plans are kept in the settings' studies until another takes the place."""
+        studies = self._studies(parts, settings, threads)
+        steps = [setting.step for setting in settings]
+        found: list[Trial] = []
+        for study, step, plan in zip(studies, steps, self._plans(studies, steps, threads), strict=True):
+            if isinstance(study, FeedbackStudy):
+                found.append(study.trial(step, threads))  # as planned
+            else:
+                study.planned = (step, plan)
+                found.append(Trial(plan.bits, plan.squared_error))
+        return found
+
     @staticmethod
     def _plans(
-        studies: Sequence[TrellisStudy | FeedbackStudy], steps: Sequence[float], threads: int
+        studies: Sequence[_Study | FeedbackStudy], steps: Sequence[float], threads: int
     ) -> list[TrellisPlan]:
-        plain = {i: study for i, study in enumerate(studies) if isinstance(study, TrellisStudy)}
-        made = trellis_plans(list(plain.values()), [steps[i] for i in plain], threads)
-        found = dict(zip(plain, made, strict=True))
-        fed_back = {i: s for i, s in enumerate(studies) if isinstance(s, FeedbackStudy)}
+        found: dict[int, TrellisPlan] = {}
+        missing: dict[int, TrellisStudy] = {}
+        fed_back: dict[int, FeedbackStudy] = {}
+        for i, study in enumerate(studies):
+            if isinstance(study, FeedbackStudy):
+                fed_back[i] = study
+            elif study.planned is not None and study.planned[0] == steps[i]:
+                found[i] = study.planned[1]
+            else:
+                missing[i] = study.of
+        made = trellis_plans(list(missing.values()), [steps[i] for i in missing], threads)
+        found |= zip(missing, made, strict=True)
         on_threads(threads, {i: (study, steps[i]) for i, study in fed_back.items()})
         found |= {i: study.plan(steps[i], threads) for i, study in fed_back.items()}
         return [found[i] for i in range(len(studies))]
 
     def _studies(
         self, parts: Sequence[Part], settings: Sequence[Setting], threads: int
-    ) -> list[TrellisStudy | FeedbackStudy]:
+    ) -> list[_Study | FeedbackStudy]:
         studies = [setting.study for setting in settings]
         missing = [i for i, study in enumerate(studies) if study is None]
         made = self.study([parts[i] for i in missing], [settings[i] for i in missing], threads)
@@ -213,12 +234,22 @@ class Trellis(LossyCodec):
         if len(model) < 7:
             return {}
         facts: dict[str, Any] = {"step": _float32(model[:4]), "states": 8 << (model[4] & 7)}
+        if model[4] >> 3 & 1:
+            facts["alphabet"] = "both_zero"
         transform = {1: "klt", 3: "kernel klt", 5: "klt", 7: "kernel klt"}.get(model[6])
         if transform is not None:
             facts["transform"] = transform
         if version > 1:
             facts["layouts"] = True
         return facts
+
+
+@dataclass
+class _Study:
+    """What was decided about one part, and the plan that was made last where it is kept."""
+
+    of: TrellisStudy
+    planned: tuple[float, TrellisPlan] | None = None  # at this step
 
 
 def _names(part: Part) -> str:
