@@ -447,11 +447,11 @@ def _meet_size(
             others: Iterable[_Problem] = problem.variants()
             if outcome.miss > MISSED:
                 others = chain(problem.strengths(), others)
-            step = outcome.step
+            near = outcome
             outcome = _first_good(
                 outcome,
                 others,
-                lambda other: search_size(other, bits, overhead_bits, progress, step, _FEW_TRIALS),
+                lambda other: search_size(other, bits, overhead_bits, progress, near, _FEW_TRIALS),
             )
         return outcome.problem.settings(outcome.step)
     least, most = outcome

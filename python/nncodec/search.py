@@ -18,6 +18,11 @@ _LEAP = 1e-4
 # So often a search goes on from a leap.
 _MOST_LEAPS = 2
 _SIZE_TOLERANCE = 0.001
+_LN2 = 0.6931471805599453
+# About d error / d bits of codecs with strengths or variants, over the step squared.
+_SLOPE = 0.8 * 2 / 3 * _LN2
+# Another way of coding that takes so much more is given up.
+_PLAINLY = 1.02
 # Trials estimate sizes, and where there are few weights, sizes leap between steps. So files up to this size are encoded
 # until one is near enough, the next steps being the nearest that may do.
 ENCODED_BITS = 8 << 17
@@ -80,26 +85,53 @@ def search_size(
     bits: float,
     overhead_bits: int,
     progress: Callable[[float], None] | None,
-    guess: float | None = None,
+    near: Settled | None = None,
     trials: int = MAX_TRIALS,
 ) -> Settled | tuple[float, float]:
-    """The step whose file has ``bits``; the (least, greatest) size if none has. ``guess``: a step nearby, if known."""
+    """The step whose file has ``bits``; the (least, greatest) size if none has.
+
+    ``near``: what another way of coding came to. Where that meets the size, a way that is plainly worse is given up.
+    """
     n = problem.elements
 
     def measure(step: float) -> float:
-        return (problem.trial(step).bits + overhead_bits) / n
+        trial = problem.trial(step)
+        if (
+            near is not None
+            and near.miss <= MISSED
+            and _is_worse(trial, step, bits - overhead_bits, near.error)
+        ):
+            raise _GivenUp
+        return (trial.bits + overhead_bits) / n
 
-    if guess is None:
+    if near is not None:
+        guess = near.step
+    else:
         # A weight of standard deviation s costs about log2(s / step) + 2.05 bits, never less than some tenths.
         payload = max(0.3, (bits - overhead_bits) / n)
         guess = problem.deviation * exp2(2.05 - payload)
     # At most a bit per weight and octave: the search never goes too far towards steps that are too fine.
-    found = search(problem, measure, bits / n, guess, -1.0, _SIZE_TOLERANCE * bits / n, progress, trials)
+    try:
+        found = search(problem, measure, bits / n, guess, -1.0, _SIZE_TOLERANCE * bits / n, progress, trials)
+    except _GivenUp:
+        return Settled(problem, guess, math.inf, math.inf)
     if not isinstance(found, float):
         return found[0] * n, found[1] * n
     if bits > ENCODED_BITS:
         return Settled(problem, found, 0.0)
     return _settle(problem, found, bits, overhead_bits)
+
+
+class _GivenUp(Exception):
+    """A way of coding is plainly worse than one that is known."""
+
+
+def _is_worse(trial: Trial, step: float, bits: float, error: float) -> bool:
+    """Whether a trial would take many more than so many bits at such an error, each taking off the same share of it."""
+    if trial.squared_error <= 0 or error <= 0:
+        return False
+    octave = _LN2 * (trial.squared_error + error) / (2 * _SLOPE * step * step)
+    return trial.bits + octave * log2(trial.squared_error / error) > _PLAINLY * bits
 
 
 def _settle(problem: Problem, step: float, bits: float, overhead_bits: int) -> Settled:
@@ -125,7 +157,7 @@ def _settle(problem: Problem, step: float, bits: float, overhead_bits: int) -> S
             # Sizes scatter: at least a four-hundredth of an octave on.
             move = over / problem.elements
             x += math.copysign(max(abs(move), 0.0025), move)
-        elif coarser[0] - finer[0] < 1e-5:
+        elif coarser[0] - finer[0] < _LEAP:
             break  # a leap
         else:
             share = finer[1] / (finer[1] - coarser[1])
