@@ -2,9 +2,10 @@
 
 First the drop of accuracy at a ratio of 10 (stops early where it is certain to be above 0.1 points). Then the greatest
 ratio, on a grid of 6 % and found by bisection, at which the accuracy on the whole test set stays within 0.1 points.
-`none`: squared error of the weights; `norms`: what batch normalisation tells, without data (`calibrate_without_data`);
-`importance` and `hessian`: a calibration on 512 training images without labels. `changed` counts predictions that are
-not those of the original, `+-` is the standard error of the drop.
+`none`: squared error of the weights; without data, `norms`: what batch normalisation tells (`calibrate_without_data`),
+and `synthetic`: a calibration on images made up from it (`synthetic_batches`); `importance` and `hessian`: a
+calibration on 512 training images without labels. `changed` counts predictions that are not those of the original,
+`+-` is the standard error of the drop.
 """
 
 from __future__ import annotations
@@ -25,11 +26,12 @@ from bench.agreement import Agreement, Judge
 from bench.datasets import data_dir, networks, read_safetensors
 from bench.suite import Options, Row
 
-METHODS = ("none", "norms", "importance", "hessian")
+METHODS = ("none", "norms", "synthetic", "importance", "hessian")
 ALLOWED_DROP = 0.1  # points
 FIXED_RATIO = 10.0
 RATIOS = tuple(4 * 1.06**k for k in range(25))  # 4 to 16
 IMAGES = 512
+BYTE_MEAN, BYTE_STD = 120, 60  # about, of pictures: the networks take bytes
 NETWORKS = (
     "resnet8_cifar10",
     "resnet20_cifar10",
@@ -76,20 +78,15 @@ def _network(name: str, tensors: Tensors, folder: Path, options: Options) -> Ite
     chosen = tasks.task(name)
     from bench.tasks.cifar import test_images  # needs torch
 
-    assert chosen.calibration is not None
     judge = Judge(chosen.build(tensors), *test_images(folder, None))
-    start = perf_counter()
-    calibration = nncodec.calibrate(chosen.build(tensors), chosen.calibration(folder, IMAGES))
-    seconds = perf_counter() - start
-    for method in METHODS:
-        arguments = _arguments(method, tensors, calibration)
+    known = {method: _timed(method, tensors, chosen, folder) for method in METHODS}
+    for method, (arguments, _) in known.items():
         if arguments is not None:
             found = _encoded(tensors, chosen, judge, arguments, FIXED_RATIO, options.threads)
             label = f"{name}, {method}, ratio {FIXED_RATIO:g}"
             yield {"network": label, "original": judge.accuracy} | _facts(tensors, found)
     sizes: dict[str, int] = {}
-    for method in METHODS:
-        arguments = _arguments(method, tensors, calibration)
+    for method, (arguments, seconds) in known.items():
         if arguments is None:
             continue
         found = _smallest(tensors, chosen, judge, arguments, options.threads)
@@ -98,7 +95,7 @@ def _network(name: str, tensors: Tensors, folder: Path, options: Options) -> Ite
             sizes[method] = found.size
             row |= _facts(tensors, found)
             row["of none"] = found.size / sizes["none"] if "none" in sizes else None
-        row["calibrate s"] = seconds if method in ("importance", "hessian") else 0.0
+        row["calibrate s"] = seconds
         yield row
 
 
@@ -127,13 +124,26 @@ def _encoded(
     return _Found(len(blob), judge.compare(chosen.build(nncodec.decode(blob)), ALLOWED_DROP), seconds)
 
 
-def _arguments(method: str, tensors: Tensors, calibration: nncodec.Calibration) -> dict[str, Any] | None:
-    """None where a method has nothing to go by."""
+def _timed(
+    method: str, tensors: Tensors, chosen: tasks.Task, folder: Path
+) -> tuple[dict[str, Any] | None, float]:
+    start = perf_counter()
+    return _arguments(method, tensors, chosen, folder), perf_counter() - start
+
+
+def _arguments(method: str, tensors: Tensors, chosen: tasks.Task, folder: Path) -> dict[str, Any] | None:
+    """Of `encode`; None where a method has nothing to go by."""
     if method == "none":
         return {}
     if method == "norms":
         known = nncodec.calibrate_without_data(tensors)
         return {"hessian": known} if known else None
+    model = chosen.build(tensors)
+    if method == "synthetic":
+        made = nncodec.synthetic_batches(model, (3, 32, 32), mean=BYTE_MEAN, std=BYTE_STD)
+        return {"hessian": nncodec.calibrate(model, made)}
+    assert chosen.calibration is not None
+    calibration = nncodec.calibrate(model, chosen.calibration(folder, IMAGES))
     return {"importance": calibration.importance()} if method == "importance" else {"hessian": calibration}
 
 

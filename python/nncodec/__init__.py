@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from nncodec.calibration import Calibration, calibrate
     from nncodec.norms import calibrate_without_data
     from nncodec.streaming import Recovered
+    from nncodec.synthetic import synthetic_batches
     from nncodec.writer import Writer
 else:
     # Imported when first asked for: opening and decoding files needs none of them.
@@ -27,6 +28,7 @@ else:
         "Writer": "writer",
         "calibrate": "calibration",
         "calibrate_without_data": "norms",
+        "synthetic_batches": "synthetic",
     }
 
     _SUBMODULES = ("codecs", "distributed", "information", "report", "train")
@@ -63,6 +65,7 @@ __all__ = [
     "open",
     "recover",
     "save_file",
+    "synthetic_batches",
 ]
 
 

@@ -13,11 +13,11 @@ Progress = Callable[[int, int], object] | bool | None
 
 
 @contextmanager
-def counting(progress: Progress, total: int) -> Iterator[Callable[[int], None]]:
-    """A function that takes what was just done, in bytes, and reports to ``progress(done, total)`` or a bar."""
+def counting(progress: Progress, total: int, unit: str = "B") -> Iterator[Callable[[int], None]]:
+    """A function that takes what was just done and reports to ``progress(done, total)`` or a bar."""
     if progress is True:
         bar_class: Any = import_module("tqdm").tqdm  # not needed otherwise
-        with bar_class(total=total, unit="B", unit_scale=True, unit_divisor=1024) as bar:
+        with bar_class(total=total, unit=unit, unit_scale=unit == "B", unit_divisor=1024) as bar:
             yield lambda step: bar.update(step) and None
     elif progress:
         done = 0
