@@ -145,16 +145,17 @@ def test_mean_and_deviation_are_where_the_search_starts() -> None:
     np.testing.assert_allclose(found.std((0, 2, 3)), [1, 20, 3], rtol=0.3)
 
 
-@pytest.mark.parametrize("axes", [1, 3])
+@pytest.mark.parametrize("axes", [0, 1, 3])
 def test_other_numbers_of_axes(axes: int) -> None:
-    convolution, norm = {1: (nn.Conv1d, nn.BatchNorm1d), 3: (nn.Conv3d, nn.BatchNorm3d)}[axes]
     torch.manual_seed(0)
-    model = nn.Sequential(convolution(2, 4, 3), norm(4))
+    first = {0: nn.Linear(2, 4), 1: nn.Conv1d(2, 4, 3), 3: nn.Conv3d(2, 4, 3)}[axes]
+    norm = nn.BatchNorm3d(4) if axes == 3 else nn.BatchNorm1d(4)
+    model = nn.Sequential(first, norm)
     inputs = 2 + torch.randn(64, 2, *[7] * axes)
     trained_like(model, inputs)
     (found,) = nncodec.synthetic_batches(model, (2, *[7] * axes), 32, iterations=80)
     assert found.shape == (32, 2, *[7] * axes)
-    assert off(model, found) < 0.1
+    assert off(model, found) < 0.2
 
 
 def test_a_model_of_half_precision_gets_such_inputs() -> None:
@@ -168,7 +169,8 @@ def test_a_model_of_half_precision_gets_such_inputs() -> None:
 @pytest.mark.parametrize(
     ("shape", "arguments", "message"),
     [
-        ((3,), {}, "shape must be that of one example"),
+        ((), {}, "shape must be that of one example"),
+        ((3, 4, 4, 4, 4), {}, "shape must be that of one example"),
         ((3, 0, 4), {}, "shape must be that of one example"),
         ((3, 12, 12), {"count": 0}, "count must be at least 1"),
         ((3, 12, 12), {"iterations": 0}, "iterations must be at least 1"),

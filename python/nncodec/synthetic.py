@@ -52,7 +52,8 @@ def synthetic_batches(
         Takes one tensor, examples along its first axis. Run in evaluation mode. An output of shape (examples, classes)
         is taken for that of a classifier: examples come of all its classes.
     shape : sequence of int
-        Of one example: (channels, height, width), or (channels, length), or with three axes after the channels.
+        Of one example: (channels, height, width), (channels, length), with three axes after the channels, or
+        (features,).
     count : int
         How many examples. About two hundred are enough; they take memory and time as training on them would.
     mean, std : float or one per channel
@@ -82,8 +83,8 @@ def synthetic_batches(
         leaves the finite numbers (``mean`` and ``std`` are far off, then).
     """
     shape = tuple(shape)
-    if not 2 <= len(shape) <= 4 or min(shape) < 1:
-        raise ValueError(f"shape must be that of one example: channels and 1 to 3 axes, got {shape}")
+    if not 1 <= len(shape) <= 4 or min(shape) < 1:
+        raise ValueError(f"shape must be that of one example: channels and up to 3 axes, got {shape}")
     for name, number in (("count", count), ("iterations", iterations), ("batch_size", batch_size)):
         if number < 1:
             raise ValueError(f"{name} must be at least 1, got {number}")
@@ -109,32 +110,36 @@ class _Start:
 
     def __init__(self, shape: tuple[int, ...], mean: Tensor, std: Tensor, device: torch.device) -> None:
         self._axes = shape[1:]
+        channels = shape[0]
         squares = torch.zeros(())
-        for number, length in enumerate(self._axes):
-            last = number == len(self._axes) - 1
+        for number, length in enumerate(self._axes, 1):
+            last = number == len(self._axes)
             frequencies = torch.fft.rfftfreq(length) if last else torch.fft.fftfreq(length)
             squares = squares[..., None] + frequencies**2
-        amplitude = 1 / squares.sqrt().clamp_min(1 / max(self._axes))
+        amplitude = 1 / squares.sqrt().clamp_min(1 / max(self._axes, default=1))
         self._amplitude = (amplitude / amplitude.square().mean().sqrt()).to(device)
-        channels = shape[0]
-        mix = torch.full((channels, channels), _COMMON / math.sqrt(channels)) + _OWN * torch.eye(channels)
+        common = _COMMON if self._axes else 0.0  # features that are no channels may be anything
+        mix = torch.full((channels, channels), common / math.sqrt(channels)) + _OWN * torch.eye(channels)
         self._mix = (mix / mix.square().sum(1, keepdim=True).sqrt() * std[:, None]).to(device)
         self._mean = mean.reshape(-1, *(1 for _ in self._axes)).to(device)
         self._device = device
 
     def noise(self, count: int, generator: torch.Generator) -> Tensor:
-        """Coefficients to start from: real and imaginary parts along the last axis."""
-        shape = (count, len(self._mix), *self._amplitude.shape, 2)
+        """Coefficients to start from, real and imaginary parts along a last axis if there are frequencies."""
+        parts = (2,) if self._axes else ()
+        shape = (count, len(self._mix), *self._amplitude.shape, *parts)
         # The real numbers that come back have half of the sum of squares for each part.
-        found = torch.randn(shape, generator=generator) * math.sqrt(0.5)
+        found = torch.randn(shape, generator=generator) / math.sqrt(max(1, len(parts) * 2))
         return found.to(self._device).requires_grad_()
 
     def examples(self, coefficients: Tensor) -> Tensor:
         """The inputs that they mean, (examples, *shape)."""
-        spectrum = torch.view_as_complex(coefficients) * self._amplitude
-        axes = tuple(range(2, 2 + len(self._axes)))
-        real = torch.fft.irfftn(spectrum, s=self._axes, dim=axes, norm="ortho")
-        return torch.einsum("ab,nb...->na...", self._mix, real) + self._mean
+        values = coefficients
+        if self._axes:
+            spectrum = torch.view_as_complex(coefficients) * self._amplitude
+            axes = tuple(range(2, 2 + len(self._axes)))
+            values = torch.fft.irfftn(spectrum, s=self._axes, dim=axes, norm="ortho")
+        return torch.einsum("ab,nb...->na...", self._mix, values) + self._mean
 
 
 _Read = list[tuple[nn.Module, Tensor]]
