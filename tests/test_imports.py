@@ -52,6 +52,12 @@ def test_a_star_import_gives_them_all(module):
     )
 
 
+def test_no_public_name_asks_for_torch():
+    loaded = modules_after("from nncodec import *\nfrom nncodec.codecs import *")
+    assert "nncodec.synthetic" in loaded
+    assert "torch" not in loaded
+
+
 def test_the_registry_names_every_module_in_the_folder():
     assert set(CODECS) == {path.stem for path in FOLDER.glob("*.py")} - NOT_CODECS
     assert "absent" not in CODECS

@@ -86,6 +86,26 @@ def test_all_classes_are_there() -> None:
     assert told > other + 0.1
 
 
+@pytest.mark.parametrize(("count", "batch_size"), [(10, 4), (3, 3), (2, 1)])
+def test_classes_take_turns_over_all_batches(
+    count: int, batch_size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted: list[int] = []
+    real = nn.functional.cross_entropy
+
+    def spy(scores: Tensor, classes: Tensor) -> Tensor:
+        wanted.extend(classes.tolist())
+        return real(scores, classes)
+
+    monkeypatch.setattr(nn.functional, "cross_entropy", spy)
+    model = classifier()  # five classes
+    nncodec.synthetic_batches(model, (3, 12, 12), count, batch_size=batch_size, iterations=1)
+    assert wanted == {10: [0, 1, 2, 3, 4, 0, 1, 2, 3, 4], 3: [0, 1, 3], 2: [0, 2]}[count]
+    wanted.clear()
+    nncodec.synthetic_batches(model, (3, 12, 12), count, iterations=1, classes=False)
+    assert wanted == []
+
+
 def test_they_calibrate_nearly_as_real_examples_do() -> None:
     """Error of the outputs on real inputs, of files of the same size."""
     model, real, unseen = classifier(3), pictures(192), pictures(400)[200:]
@@ -186,6 +206,37 @@ def test_what_makes_no_sense_is_refused(
 ) -> None:
     with pytest.raises(ValueError, match=message):
         nncodec.synthetic_batches(classifier(), shape, **arguments)
+
+
+class Odd(nn.Module):
+    """Names its normalisation's input, and returns a row for each position."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.convolution, self.norm = nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.norm(input=self.convolution(x)).permute(0, 2, 3, 1).reshape(-1, 4)
+
+
+def test_odd_models_and_callers() -> None:
+    model = Odd()
+    with torch.inference_mode():
+        (found,) = nncodec.synthetic_batches(model, (3, 8, 8), 8, iterations=2)
+    assert not found.is_inference()
+    with torch.no_grad():
+        grad: list[bool] = []
+        nncodec.synthetic_batches(
+            Odd(), (3, 8, 8), 8, iterations=2, progress=lambda *_: grad.append(torch.is_grad_enabled())
+        )
+    assert grad == [False, False]
+
+
+def test_a_normalisation_that_is_not_called() -> None:
+    model = classifier()
+    model.forward = lambda x: x.flatten(1)
+    with pytest.raises(ValueError, match="did not call its batch normalisation"):
+        nncodec.synthetic_batches(model, (3, 12, 12), 4)
 
 
 @pytest.mark.parametrize(

@@ -59,6 +59,8 @@ _ERROR_ORDER = 1.6
 _LEAST_IMPORTANCE = 2.0**-40
 _FLOAT32 = 2  # element type code
 
+_Try = Callable[[Sequence[Part], Sequence[Setting], int], list[Trial]]
+
 
 def settings(
     codec_parts: Sequence[tuple[LossyCodec, Part]],
@@ -114,9 +116,6 @@ def settings(
     bits = float(value) * total_elements if kind == "bits_per_weight" else 8 * total_bytes / float(value)
     per_bit = 1 / max(1, total_elements) if kind == "bits_per_weight" else 8 * total_bytes
     return _meet_size(problem, bits, overhead_bits, kind, per_bit, progress)
-
-
-_Try = Callable[[Sequence[Part], Sequence[Setting], int], list[Trial]]
 
 
 @dataclass

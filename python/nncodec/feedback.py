@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from nncodec._core import TrellisPlan, feedback_levels, hardware_threads, trellis_plan_of_levels
 from nncodec.codecs.base import Part, Trial
-from nncodec.elementary import log2
+from nncodec.search import bits_at
 from nncodec.sides import Sides
 
 __all__ = ["FeedbackStudy", "matrix_of", "on_threads"]
@@ -41,6 +41,13 @@ _MOST_STEPS = 16000  # that a weight is long: a tensor of greater range gets a c
 _SPARSE = 1.0  # bits per weight below which the other alphabet is tried
 # Weights near 0 over those near one step: above the first it is tried, too, above the second it is the only one.
 _ROUND, _PEAKED = 1.9, 4.0
+_COUNTED = (
+    1.05  # deviation over step of about a bit: of smaller weights many are near 0 whatever their distribution
+)
+# Where a part was decided on at a step, its alphabet stays for steps within this factor.
+_STAYS = 1.5
+# The strength does not follow the rate: at one or two bits a weight an octave of the error is worth less than it says.
+_OCTAVE = 0.75
 
 
 @dataclass
@@ -53,6 +60,7 @@ class FeedbackStudy:
     alphabet: str
     matrix: NDArray[np.float32] = field(init=False)  # in steps at step 1
     _manner: _Manner | None = field(init=False, default=None)
+    _alphabet: tuple[float, str] | None = field(init=False, default=None)  # from this step on
     _last: tuple[float, TrellisPlan, Trial] | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
@@ -82,31 +90,36 @@ class FeedbackStudy:
     def _made(self, step: float, manner: _Manner, threads: int) -> tuple[TrellisPlan, Trial]:
         if self.alphabet != "auto":
             return self._searched(step, manner, self.alphabet, threads)
+        known = self._alphabet
+        if known is not None and 1 / _STAYS < step / known[0] < _STAYS:
+            return self._searched(step, manner, known[1], threads)
         peak = self._peak(step)
         if peak > _PEAKED:
-            return self._searched(step, manner, "both_zero", threads)
-        found = self._searched(step, manner, "plain", threads)
-        if found[1].bits < _SPARSE * self.matrix.size or peak > _ROUND:
-            other = self._searched(step, manner, "both_zero", threads)
-            if self._is_better(other[1], found[1], step):
-                return other
+            chosen, found = "both_zero", self._searched(step, manner, "both_zero", threads)
+        else:
+            chosen, found = "plain", self._searched(step, manner, "plain", threads)
+            if found[1].bits < _SPARSE * self.matrix.size or peak > _ROUND:
+                other = self._searched(step, manner, "both_zero", threads)
+                if self._is_better(other[1], found[1], step):
+                    chosen, found = "both_zero", other
+        self._alphabet = (step, chosen)
         return found
 
     def _peak(self, step: float) -> float:
-        """How often weights fall into the middle cell, over how often into one beside it."""
-        size = np.abs(self.matrix)
+        """How often weights fall into the middle cell over how often into one beside it, in columns that matter.
+
+        A path goes column by column: through zeros of small rows among large ones, but along those of small columns.
+        """
+        columns = np.sqrt(np.square(self.matrix).mean(0))
+        size = np.abs(self.matrix[:, columns >= _COUNTED * step])
         middle = int(np.count_nonzero(size < np.float32(step / 2)))
         beside = int(np.count_nonzero(size < np.float32(3 * step / 2))) - middle
         return 2 * middle / max(1, beside)
 
     @staticmethod
     def _is_better(one: Trial, other: Trial, step: float) -> bool:
-        """Fewer bits at the same error: each bit takes off the same share of what error is left."""
-        if one.squared_error <= 0 or other.squared_error <= 0:
-            return one.bits < other.bits
-        slope = _STRENGTH * _SLOPE * step * step
-        octave = 0.6931471805599453 * (one.squared_error + other.squared_error) / (2 * slope)
-        return one.bits + octave * log2(one.squared_error / other.squared_error) < other.bits
+        slope = _STRENGTH * _SLOPE * step * step / _OCTAVE
+        return bits_at(one, other.squared_error, slope) < other.bits
 
     @staticmethod
     def _cost(trial: Trial, step: float) -> float:

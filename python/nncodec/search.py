@@ -10,7 +10,17 @@ from typing import Protocol
 from nncodec.codecs.base import Setting, Trial
 from nncodec.elementary import exp2, log2
 
-__all__ = ["ENCODED_BITS", "MAX_TRIALS", "MISSED", "SETTLED", "Problem", "Settled", "search", "search_size"]
+__all__ = [
+    "ENCODED_BITS",
+    "MAX_TRIALS",
+    "MISSED",
+    "SETTLED",
+    "Problem",
+    "Settled",
+    "bits_at",
+    "search",
+    "search_size",
+]
 
 MAX_TRIALS = 20
 # Between steps so near (in octaves) a measure that leads to the target has reached it.
@@ -96,12 +106,10 @@ def search_size(
 
     def measure(step: float) -> float:
         trial = problem.trial(step)
-        if (
-            near is not None
-            and near.miss <= MISSED
-            and _is_worse(trial, step, bits - overhead_bits, near.error)
-        ):
-            raise _GivenUp
+        if near is not None and near.miss <= MISSED:
+            wanted = bits_at(trial, near.error, _SLOPE * step * step)
+            if wanted > _PLAINLY * (bits - overhead_bits):
+                raise _GivenUp
         return (trial.bits + overhead_bits) / n
 
     if near is not None:
@@ -126,12 +134,15 @@ class _GivenUp(Exception):
     """A way of coding is plainly worse than one that is known."""
 
 
-def _is_worse(trial: Trial, step: float, bits: float, error: float) -> bool:
-    """Whether a trial would take many more than so many bits at such an error, each taking off the same share of it."""
+def bits_at(trial: Trial, error: float, slope: float) -> float:
+    """About how many bits a trial would take with another squared error, not far off.
+
+    Each bit takes off the same share of what error is left. ``slope``: error per bit, between the two.
+    """
     if trial.squared_error <= 0 or error <= 0:
-        return False
-    octave = _LN2 * (trial.squared_error + error) / (2 * _SLOPE * step * step)
-    return trial.bits + octave * log2(trial.squared_error / error) > _PLAINLY * bits
+        return trial.bits
+    octave = _LN2 * (trial.squared_error + error) / (2 * slope)
+    return trial.bits + octave * log2(trial.squared_error / error)
 
 
 def _settle(problem: Problem, step: float, bits: float, overhead_bits: int) -> Settled:

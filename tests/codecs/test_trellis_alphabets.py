@@ -107,3 +107,21 @@ def test_error_feedback_takes_two_zeros_too() -> None:
         for a in ("auto", "plain")
     }
     assert sizes["auto"] < 0.95 * sizes["plain"]
+
+
+def test_error_feedback_on_rows_and_columns_apart() -> None:
+    """Paths go along columns: small columns need no second zero, small rows among large ones do."""
+    rng = np.random.default_rng(13)
+    hessian = {"w": np.eye(192, dtype=np.float32)}
+    for deviations, better in (
+        (rng.standard_normal((1, 192)), "plain"),
+        (rng.standard_normal((256, 1)), "both_zero"),
+    ):
+        w = (rng.standard_normal((256, 192)) * np.exp(deviations)).astype(np.float32)
+        sizes = {
+            a: len(nncodec.encode({"w": w}, Trellis(states=8, alphabet=a), hessian=hessian, snr_db=8))
+            for a in ("auto", "plain", "both_zero")
+        }
+        other = sizes["plain" if better == "both_zero" else "both_zero"]
+        assert sizes[better] < 0.97 * other
+        assert sizes["auto"] <= 1.005 * sizes[better]

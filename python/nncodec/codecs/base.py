@@ -200,7 +200,7 @@ class LossyCodec(Codec):
         """Size and error that these settings would give, without making the bytes. Used to meet budgets."""
 
     def measured(self, parts: Sequence[Part], settings: Sequence[Setting], threads: int) -> list[Trial]:
-        """The same in full, for a codec whose trials estimate: what takes long is kept for :meth:`encode`."""
+        """The same in full, for a codec whose trials estimate. What takes long is kept in the settings' studies."""
         return self.trial(parts, settings, threads)
 
 

@@ -40,8 +40,8 @@ class Trellis(LossyCodec):
         Of the trellis: more are nearer to R(D) (0.07 bits per weight above it with 8, 0.03 with 256) and take longer
         to encode, each doubling about twice as long. Decoding is equally fast with all.
     alphabet : {"auto", "plain", "both_zero"}
-        Whether both quantisers of the trellis have a zero, which serves sparse and peaked tensors at low rates: where
-        it costs less, never, or always.
+        Whether both quantisers of the trellis have a zero, which serves sparse and peaked tensors: where it costs less,
+        never, or always.
     transform : {"auto", "none"}
         Before quantisation, a Karhunen-Loeve transform over the columns of a matrix, or over the kernels of
         convolutions, or a cosine transform of those: where it saves more than it costs, or nowhere. Tensors whose
@@ -230,7 +230,7 @@ class Trellis(LossyCodec):
 
     @classmethod
     def describe(cls, version: int, model: bytes) -> dict[str, Any]:
-        """Step, states and transform of the record."""
+        """Step, states, alphabet and transform of the record."""
         if len(model) < 7:
             return {}
         facts: dict[str, Any] = {"step": _float32(model[:4]), "states": 8 << (model[4] & 7)}
