@@ -15,24 +15,23 @@ constexpr std::size_t kTryWithoutBelow = 65;  // elements of a scale: fewer and 
 // What a large tensor must save to go without scales of some axis, as a share of its cost.
 constexpr double kLeastSaving = 0.0005;
 // Where scales are not put to the test.
-constexpr double kLowRate = 2.2;  // cost of an element, bits and error, below which scales are always tested
-constexpr double kManyTimes = 4;  // what scales save over what they take
+constexpr double kLowRate = 2.2;         // cost of an element, bits and error, below which all are tested
+constexpr double kManyTimes = 4;         // what scales save over what they take
 constexpr double kBitsOfScale = 4;       // about
 constexpr double kVarianceOfOne = 0.57;  // of a Gaussian's magnitude, over the square of its mean
 
-// Scales that may pay besides those of all axes. Of small tensors some axes alone; of large ones, which take
-// time, only where a scale has few elements.
-std::vector<Axes> fewer_axes(const TensorSide& side) {
+// Scales that may pay besides those of all axes: of `few` elements, or few that are not 0, some axes alone;
+// of others, which take time, only where a scale has few.
+std::vector<Axes> fewer_axes(const TensorSide& side, bool few) {
     const bool columns = side.columns > 1;
     const bool positions = side.positions > 1;
-    const bool small = side.elements < kTryAxesBelow;
-    const bool without_columns = small || (columns && side.rows * side.positions < kTryWithoutBelow);
-    const bool without_rows = small || side.row_elements() < kTryWithoutBelow;
+    const bool without_columns = few || (columns && side.rows * side.positions < kTryWithoutBelow);
+    const bool without_rows = few || side.row_elements() < kTryWithoutBelow;
     const bool without_positions = positions && side.rows * side.columns < kTryWithoutBelow;
     std::vector<Axes> tries;
     if (columns && without_columns) tries.push_back({true, false, positions});
     if (without_rows) tries.push_back({false, columns, positions});
-    if (positions && small) tries.push_back({false, false, true});
+    if (positions && few) tries.push_back({false, false, true});
     if (without_columns || without_rows || without_positions) tries.push_back({});
     return tries;
 }
@@ -98,7 +97,7 @@ void Evaluation::try_fewer_axes(std::span<const float> values, Candidate& best) 
     const bool low_rate = best.cost < kLowRate * static_cast<double>(all.elements);
     const Axes needed{!low_rate && pays_many_times(all, 0), !low_rate && pays_many_times(all, 1),
                       !low_rate && pays_many_times(all, 2)};
-    for (const Axes& axes : fewer_axes(all)) {
+    for (const Axes& axes : fewer_axes(all, low_rate || all.elements < kTryAxesBelow)) {
         if ((needed.rows && !axes.rows) || (needed.columns && !axes.columns) ||
             (needed.positions && !axes.positions))
             continue;

@@ -47,7 +47,7 @@ _COUNTED = (
 # Where a part was decided on at a step, its alphabet stays for steps within this factor.
 _STAYS = 1.5
 # The strength does not follow the rate: at one or two bits a weight an octave of the error is worth less than it says.
-_OCTAVE = 0.75
+_OCTAVE = 0.6
 
 
 @dataclass

@@ -125,3 +125,12 @@ def test_error_feedback_on_rows_and_columns_apart() -> None:
         other = sizes["plain" if better == "both_zero" else "both_zero"]
         assert sizes[better] < 0.97 * other
         assert sizes["auto"] <= 1.005 * sizes[better]
+
+
+def test_scales_of_sparse_tensors_must_pay() -> None:
+    """However large a tensor is: here rows and columns have a handful of weights each, and are all alike."""
+    w = np.random.default_rng(14).standard_normal((400, 400)).astype(np.float32)
+    w[np.abs(w) < np.quantile(np.abs(w), 0.99)] = 0
+    automatic = size(w, Trellis(states=8), 0.01)
+    assert automatic <= 1.02 * size(w, Trellis(states=8, classes="none"), 0.01)
+    assert automatic < 1.05 * size(w, Uniform(), 0.01)
