@@ -39,8 +39,7 @@ _SLOPE = 2 * 0.6931471805599453 / 3  # 2 ln 2 / 3: lambda / step^2 of an ideal q
 _STRENGTH = 0.8
 _MOST_STEPS = 16000  # that a weight is long: a tensor of greater range gets a coarser step than is asked for
 _SPARSE = 1.0  # bits per weight below which the other alphabet is tried
-# Weights near 0 over those near one step: above the first it is tried, too, above the second it is the only one.
-_ROUND, _PEAKED = 1.9, 4.0
+_PEAKED = 1.9  # weights near 0 over those near one step: above it, too
 _COUNTED = (
     1.05  # deviation over step of about a bit: of smaller weights many are near 0 whatever their distribution
 )
@@ -93,15 +92,11 @@ class FeedbackStudy:
         known = self._alphabet
         if known is not None and 1 / _STAYS < step / known[0] < _STAYS:
             return self._searched(step, manner, known[1], threads)
-        peak = self._peak(step)
-        if peak > _PEAKED:
-            chosen, found = "both_zero", self._searched(step, manner, "both_zero", threads)
-        else:
-            chosen, found = "plain", self._searched(step, manner, "plain", threads)
-            if found[1].bits < _SPARSE * self.matrix.size or peak > _ROUND:
-                other = self._searched(step, manner, "both_zero", threads)
-                if self._is_better(other[1], found[1], step):
-                    chosen, found = "both_zero", other
+        chosen, found = "plain", self._searched(step, manner, "plain", threads)
+        if found[1].bits < _SPARSE * self.matrix.size or self._peak(step) > _PEAKED:
+            other = self._searched(step, manner, "both_zero", threads)
+            if self._is_better(other[1], found[1], step):
+                chosen, found = "both_zero", other
         self._alphabet = (step, chosen)
         return found
 
