@@ -179,7 +179,11 @@ def test_nothing_is_unpickled() -> None:
 
 def test_torch_is_imported_only_when_needed() -> None:
     """No module imports an optional package at its top level, but those that are imported only by who has it."""
-    needs_torch = {"moments.py", "synthesis.py"}  # their callers have a module of torch; train/ trains
+    needs_torch = {
+        "modules.py",
+        "moments.py",
+        "synthesis.py",
+    }  # their callers have a module of torch; train/ trains
     optional = {"torch", "safetensors", "ml_dtypes", "tqdm", "sklearn", "matplotlib"}
     for path in sources("python/nncodec/**/*.py"):
         imported: set[str] = set()

@@ -60,8 +60,8 @@ void take_costs(const Search& from, std::size_t tables, int radius, std::vector<
     }
 }
 
-// Classes are a third of an octave wide: at steps so near the same tables serve the same elements, and
-// outcomes change as steps do.
+// Sums count eighths of an octave, of which a class spans some: at steps so near the same tables serve the
+// same elements, and outcomes change as steps do.
 bool is_near(float a, float b) noexcept {
     constexpr float kNear = 1.13F;
     return a < b * kNear && b < a * kNear;
@@ -175,7 +175,9 @@ Study::Alphabets Study::alphabets(double step, double bits, std::span<const std:
     if (options_.alphabet == TrellisAlphabet::both_zero) return {.plain = false, .both_zero = true};
     if (bits <= kBothZeroBelow) return {};
     const double ratio = peak(step, sums);
-    return {.plain = ratio<kPeaked, .both_zero = ratio> kRound};
+    const bool round = ratio < kPeaked;
+    const bool peaked = kRound < ratio;
+    return {.plain = round, .both_zero = peaked};
 }
 
 // Whether the tables of one step are of use at another, where a weight takes about so many bits. At low rates

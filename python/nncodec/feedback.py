@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from nncodec._core import TrellisPlan, feedback_levels, hardware_threads, trellis_plan_of_levels
 from nncodec.codecs.base import Part, Trial
-from nncodec.search import bits_at
+from nncodec.search import SLOPE, bits_at
 from nncodec.sides import Sides
 
 __all__ = ["FeedbackStudy", "matrix_of", "on_threads"]
@@ -35,17 +35,14 @@ class _Manner:
 _ALONE = _Manner(64, 1024, 80)
 _TOGETHER = (_Manner(64, 64, 24), _Manner(24, 8, 5))
 _ROWS_PER_BIT = 6  # of a lane, per bit of the trellis's memory: fewer rows get fewer states
-_SLOPE = 2 * 0.6931471805599453 / 3  # 2 ln 2 / 3: lambda / step^2 of an ideal quantiser at high rates
-_STRENGTH = 0.8
 _MOST_STEPS = 16000  # that a weight is long: a tensor of greater range gets a coarser step than is asked for
 _SPARSE = 1.0  # bits per weight below which the other alphabet is tried
 _PEAKED = 1.9  # weights near 0 over those near one step: above it, too
-_COUNTED = (
-    1.05  # deviation over step of about a bit: of smaller weights many are near 0 whatever their distribution
-)
+# Deviation over step of about a bit: of smaller weights many are near 0 whatever their distribution.
+_COUNTED = 1.05
 # Where a part was decided on at a step, its alphabet stays for steps within this factor.
 _STAYS = 1.5
-# The strength does not follow the rate: at one or two bits a weight an octave of the error is worth less than it says.
+# The slope does not follow the rate: at one or two bits a weight an octave of the error is worth less than it says.
 _OCTAVE = 0.6
 
 
@@ -113,12 +110,12 @@ class FeedbackStudy:
 
     @staticmethod
     def _is_better(one: Trial, other: Trial, step: float) -> bool:
-        slope = _STRENGTH * _SLOPE * step * step / _OCTAVE
+        slope = SLOPE * step * step / _OCTAVE
         return bits_at(one, other.squared_error, slope) < other.bits
 
     @staticmethod
     def _cost(trial: Trial, step: float) -> float:
-        return trial.squared_error + _STRENGTH * _SLOPE * step * step * trial.bits
+        return trial.squared_error + SLOPE * step * step * trial.bits
 
     def _searched(
         self, step: float, manner: _Manner, alphabet: str, threads: int
@@ -145,7 +142,7 @@ class FeedbackStudy:
             self.sides.output,
             states,
             alphabet,
-            round(65536 * _STRENGTH * _SLOPE),
+            round(65536 * SLOPE),
             manner.delay,
             2,
             threads,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from copy import deepcopy
+from contextlib import ExitStack
 from math import prod
 from typing import Any
 
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from nncodec.calibration import LayerMoments
+from nncodec.modules import evaluating, placed
 
 __all__ = ["Collector"]
 
@@ -35,21 +36,17 @@ class Collector:
     ) -> None:
         """``enough``: of a convolution's positions, only a regular part is looked at where a batch has more vectors."""
         self._enough = enough
-        here = next(model.parameters(), torch.empty(0)).device
-        self._device = here if device is None else torch.device(device)
-        self._model = model if self._device == here else deepcopy(model).to(self._device)
+        self._model, self._device = placed(model, device)
         self._sensitivity = sensitivity
         self._output = output
         self._signs = torch.Generator().manual_seed(seed)
         self._moments: dict[str, _Moments] = {}
         self._taps: list[tuple[str, Tensor]] = []
-        self._modes: list[tuple[nn.Module, bool]] = []
-        self._hooks: list[torch.utils.hooks.RemovableHandle] = []
+        self._restored = ExitStack()
         self.examples = 0
 
     def __enter__(self) -> Collector:
         names: dict[int, str] = {}
-        self._modes = [(module, module.training) for module in self._model.modules()]
         # Of a weight that is an embedding and a layer too, the layer's inputs say more than how often rows are read.
         multiplying = {
             id(module.weight)
@@ -63,18 +60,15 @@ class Collector:
                 if isinstance(module, nn.Embedding) and id(module.weight) in multiplying:
                     continue
                 self._moments.setdefault(name, _Moments(module))
-                self._hooks.append(module.register_forward_hook(self._watch(name)))
+                self._restored.callback(module.register_forward_hook(self._watch(name)).remove)
         if not self._moments:
             self.__exit__()
             raise ValueError("model has no linear, convolution or embedding layer")
-        self._model.eval()
+        self._restored.enter_context(evaluating(self._model))
         return self
 
     def __exit__(self, *_: object) -> None:
-        for hook in self._hooks:
-            hook.remove()
-        for module, training in self._modes:
-            module.training = training
+        self._restored.close()
 
     def _watch(self, name: str) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], Tensor | None]:
         def hook(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor | None:

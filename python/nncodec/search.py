@@ -15,6 +15,7 @@ __all__ = [
     "MAX_TRIALS",
     "MISSED",
     "SETTLED",
+    "SLOPE",
     "Problem",
     "Settled",
     "bits_at",
@@ -29,8 +30,8 @@ _LEAP = 1e-4
 _MOST_LEAPS = 2
 _SIZE_TOLERANCE = 0.001
 _LN2 = 0.6931471805599453
-# About d error / d bits of codecs with strengths or variants, over the step squared.
-_SLOPE = 0.8 * 2 / 3 * _LN2
+# What codec `trellis` takes a bit to be worth, in steps squared: 0.8 of 2 ln 2 / 3, an ideal quantiser's at high rates.
+SLOPE = 0.8 * 2 * _LN2 / 3
 # Another way of coding that takes so much more is given up.
 _PLAINLY = 1.02
 # Trials estimate sizes, and where there are few weights, sizes leap between steps. So files up to this size are encoded
@@ -107,7 +108,7 @@ def search_size(
     def measure(step: float) -> float:
         trial = problem.trial(step)
         if near is not None and near.miss <= MISSED:
-            wanted = bits_at(trial, near.error, _SLOPE * step * step)
+            wanted = bits_at(trial, near.error, SLOPE * step * step)
             if wanted > _PLAINLY * (bits - overhead_bits):
                 raise _GivenUp
         return (trial.bits + overhead_bits) / n

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from copy import deepcopy
+from contextlib import ExitStack
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from nncodec.modules import evaluating, placed
 
 __all__ = ["Synthesis"]
 
@@ -35,9 +37,7 @@ class Synthesis:
         device: torch.device | str | None,
         seed: int,
     ) -> None:
-        here = next(model.parameters(), torch.empty(0)).device
-        self._device = here if device is None else torch.device(device)
-        self._model = model if self._device == here else deepcopy(model).to(self._device)
+        self._model, self._device = placed(model, device)
         self._classes = classes
         with torch.inference_mode(False):
             means, deviations = _per_channel("mean", mean, shape[0]), _per_channel("std", std, shape[0])
@@ -45,8 +45,7 @@ class Synthesis:
         self._noise = torch.Generator().manual_seed(seed)
         self._dtype = next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
         self._read: list[tuple[nn.Module, Tensor]] = []
-        self._hooks: list[torch.utils.hooks.RemovableHandle] = []
-        self._modes: list[tuple[nn.Module, bool]] = []
+        self._restored = ExitStack()
 
     def __enter__(self) -> Synthesis:
         norms = [m for m in self._model.modules() if isinstance(m, _NORMS) and m.running_mean is not None]
@@ -54,16 +53,13 @@ class Synthesis:
             raise ValueError(
                 "model has no batch normalisation that keeps statistics: nothing says what it reads"
             )
-        self._modes = [(module, module.training) for module in self._model.modules()]
-        self._hooks = [norm.register_forward_pre_hook(self._watch, with_kwargs=True) for norm in norms]
-        self._model.eval()
+        for norm in norms:
+            self._restored.callback(norm.register_forward_pre_hook(self._watch, with_kwargs=True).remove)
+        self._restored.enter_context(evaluating(self._model))
         return self
 
     def __exit__(self, *_: object) -> None:
-        for hook in self._hooks:
-            hook.remove()
-        for module, training in self._modes:
-            module.training = training
+        self._restored.close()
         self._read.clear()
 
     def _watch(self, module: nn.Module, inputs: tuple[Tensor, ...], named: dict[str, Any]) -> None:

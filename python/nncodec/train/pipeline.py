@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
+from nncodec.modules import evaluating
 from nncodec.train.base import History, Loader, Loss, Method, Result
 from nncodec.train.exact import smallest_file
 
@@ -149,11 +150,8 @@ class Pipeline:
     def _row(self, name: str, model: nn.Module, raw: int, size: int) -> Stage:
         parameters = list(model.parameters())
         nonzero = sum(int(p.count_nonzero()) for p in parameters) / max(1, sum(p.numel() for p in parameters))
-        modes = [(module, module.training) for module in model.modules()]
-        model.eval()
-        score = None if self.score is None else float(self.score(model))
-        for module, training in modes:
-            module.training = training
+        with evaluating(model):
+            score = None if self.score is None else float(self.score(model))
         return Stage(name, size, raw / size, nonzero, score)
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from fnmatch import fnmatchcase
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+
+from nncodec.modules import evaluating
 
 __all__ = [
     "Descent",
@@ -87,18 +88,6 @@ def compressible(model: nn.Module, patterns: Sequence[str] = ("*",)) -> dict[str
     if not kept:
         raise ValueError("layers: there must be a pattern")
     return kept
-
-
-@contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """All modules in evaluation mode, and back in their own afterwards."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training
 
 
 def pairs(loader: Iterable[Any]) -> Iterator[tuple[Any, Any]]:
